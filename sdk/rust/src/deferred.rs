@@ -1,0 +1,392 @@
+//! Results that come later.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fmt,
+    future::{Future, IntoFuture, poll_fn},
+    net::IpAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use crate::{
+    bindings::nethost::plugin::{
+        deferred::Value,
+        types::{Error, ErrorCode},
+    },
+    clock,
+    connection::{Address, ConnectionId},
+    executor::{self, Task},
+    host, log,
+    stream::Stream,
+};
+
+/// A result that comes later: Twisted's Deferred, and a `Future` to `await`.
+///
+/// What it stands for is started when it is made; the functions chained to it run when something awaits it, or after
+/// [`start`](Self::start) or [`detach`](Self::detach). Dropping it cancels the operation: a result that nobody waits for must not
+/// keep a connection attempt alive.
+#[must_use = "a deferred that is dropped is cancelled; await, start or detach it"]
+pub struct Deferred<T> {
+    id: Option<OperationId>,
+    future: Pin<Box<dyn Future<Output = Result<T, Error>>>>,
+}
+
+/// Completes after this long. 0 completes as soon as the current callback has returned, after what waits already: long work is
+/// cut into slices with it.
+pub fn after(delay: Duration) -> Deferred<()> {
+    let operation = Operation::timer(delay);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move { operation.outcome().await.map(drop) }),
+    }
+}
+
+/// Connects to an endpoint such as `tcp://irc.example.net:6667`.
+///
+/// On success the protocol's `connection_made` is called with the origin `Dialed(id)`, and this completes with the connection's
+/// id: [`with_session`](crate::with_session) reaches it. Errors: see the contract's `deferred.connect`; `denied` unless the operator granted it.
+pub fn connect(endpoint: &str) -> Deferred<ConnectionId> {
+    let operation = Operation::started(host::connect(endpoint), Purpose::Session);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            operation.outcome().await?;
+            operation
+                .0
+                .connection
+                .get()
+                .ok_or_else(|| closed("the connection is lost already"))
+        }),
+    }
+}
+
+/// Connects to an endpoint and gives the connection as a [`Stream`]; the protocol is not told of it.
+pub(crate) fn connect_stream(endpoint: &str) -> Deferred<Stream> {
+    let operation = Operation::started(host::connect(endpoint), Purpose::Stream);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            operation.outcome().await?;
+            operation
+                .0
+                .stream
+                .take()
+                .ok_or_else(|| closed("the connection is lost already"))
+        }),
+    }
+}
+
+/// Looks up the addresses of a name, in the order to try them.
+pub fn resolve(name: &str) -> Deferred<Vec<IpAddr>> {
+    let operation = Operation::started(host::resolve(name), Purpose::Other);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            operation.outcome().await?;
+            let found = host::take_addresses(operation.id().0);
+            Ok(found
+                .into_iter()
+                .filter_map(|address| Address::from_contract(address).ip())
+                .collect())
+        }),
+    }
+}
+
+impl<T: 'static> Deferred<T> {
+    /// A deferred of a future.
+    pub fn new(future: impl Future<Output = Result<T, Error>> + 'static) -> Self {
+        Self {
+            id: None,
+            future: Box::pin(future),
+        }
+    }
+
+    /// The id of the operation that this came from, for saved state; none if it came from a future.
+    pub fn id(&self) -> Option<OperationId> {
+        self.id
+    }
+
+    /// Changes the result.
+    pub fn map<U: 'static>(self, change: impl FnOnce(T) -> U + 'static) -> Deferred<U> {
+        Deferred {
+            id: self.id,
+            future: Box::pin(async move { self.future.await.map(change) }),
+        }
+    }
+
+    /// Goes on with another deferred, or an `async` block, unless there was an error: Twisted's callback.
+    pub fn then<U, N>(self, next: impl FnOnce(T) -> N + 'static) -> Deferred<U>
+    where
+        U: 'static,
+        N: IntoFuture<Output = Result<U, Error>> + 'static,
+    {
+        Deferred {
+            id: self.id,
+            future: Box::pin(async move { next(self.future.await?).await }),
+        }
+    }
+
+    /// Goes on with another deferred, or an `async` block, if there was an error: Twisted's errback.
+    pub fn or_else<N>(self, next: impl FnOnce(Error) -> N + 'static) -> Self
+    where
+        N: IntoFuture<Output = Result<T, Error>> + 'static,
+    {
+        let future = async move {
+            match self.future.await {
+                Ok(value) => Ok(value),
+                Err(error) => next(error).await,
+            }
+        };
+        Self {
+            id: self.id,
+            future: Box::pin(future),
+        }
+    }
+
+    /// Fails with `timeout` if there is no result after this long from now, and cancels what it was waiting for.
+    pub fn timeout(self, limit: Duration) -> Self {
+        let Self { id, mut future } = self;
+        let mut timer = after(limit);
+        let race = poll_fn(move |cx| {
+            if let Poll::Ready(outcome) = future.as_mut().poll(cx) {
+                return Poll::Ready(outcome);
+            }
+            Pin::new(&mut timer).poll(cx).map(|_| {
+                Err(Error {
+                    code: ErrorCode::Timeout,
+                    message: format!("no result within {limit:?}"),
+                })
+            })
+        });
+        Self {
+            id,
+            future: Box::pin(race),
+        }
+    }
+
+    /// Gives the operation up. The same as dropping it, with a name.
+    pub fn cancel(self) {}
+
+    /// Runs what is chained to it as a [task](crate::spawn), which is cancelled when the returned handle is dropped. An error that nobody handled is
+    /// logged at level `debug`.
+    pub fn start(self) -> Task {
+        executor::spawn(async move {
+            if let Err(error) = self.future.await {
+                log::debug!("deferred: {error}");
+            }
+        })
+    }
+
+    /// [`start`](Self::start)s it, and lets it run with nobody holding it.
+    pub fn detach(self) {
+        self.start().detach();
+    }
+}
+
+impl Deferred<()> {
+    /// A timer that was started before a swap, by the id that the saved state has.
+    pub fn adopt(id: OperationId) -> Self {
+        let operation = Operation::started(id.0, Purpose::Other);
+        Self {
+            id: Some(id),
+            future: Box::pin(async move { operation.outcome().await.map(drop) }),
+        }
+    }
+}
+
+impl<T> Future for Deferred<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for Deferred<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Names an operation that was started; never reused within an instance, and kept across a swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(u64);
+
+impl OperationId {
+    /// The id as the number that the contract has: for saved state.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<u64> for OperationId {
+    fn from(id: u64) -> Self {
+        Self(id)
+    }
+}
+
+/// An operation came to this: wakes what waits for it. An id that nobody waits for is ignored.
+pub(crate) fn completed(id: u64, outcome: Result<Value, Error>) {
+    let state = OPERATIONS.with_borrow_mut(|operations| operations.remove(&id));
+    if let Some(state) = state {
+        state.complete(outcome);
+    }
+}
+
+/// Who owns an operation: the session in whose callback it was started, as the host sees it.
+pub(crate) fn owner(id: u64) -> Option<ConnectionId> {
+    OPERATIONS.with_borrow(|operations| operations.get(&id).and_then(|state| state.owner))
+}
+
+/// A connection that an operation asked for is there. Tells the operation, and says what it wanted.
+pub(crate) fn dialed(id: u64, connection: ConnectionId) -> Option<Rc<State>> {
+    let state = OPERATIONS.with_borrow(|operations| operations.get(&id).cloned())?;
+    state.connection.set(Some(connection));
+    Some(state)
+}
+
+/// A session is gone, and with it, in the host, every operation that was started in one of its callbacks. Its tasks are dropped already;
+/// what is left was started by others who happened to run there. Their timers are started again, and what else they wait for fails.
+pub(crate) fn session_ended(owner: ConnectionId) {
+    let orphans: Vec<_> = OPERATIONS.with_borrow_mut(|operations| {
+        operations
+            .extract_if(|_, state| state.owner == Some(owner))
+            .map(|(_, state)| state)
+            .collect()
+    });
+    for state in orphans {
+        match state.deadline {
+            Some(deadline) => {
+                let left = deadline.saturating_sub(clock::monotonic());
+                let id = host::after(host::nanoseconds(left));
+                state.id.set(id);
+                let renewed = Rc::clone(&state);
+                OPERATIONS.with_borrow_mut(|operations| operations.insert(id, renewed));
+            }
+            None => state.complete(Err(closed(
+                "the connection in whose callback this was started is lost",
+            ))),
+        }
+    }
+}
+
+/// One operation of the host, cancelled when dropped.
+pub(crate) struct Operation(Rc<State>);
+
+/// What is known of an operation, shared by the one who waits and the table of those in flight.
+pub(crate) struct State {
+    id: Cell<u64>,
+    owner: Option<ConnectionId>,
+    deadline: Option<Duration>,
+    pub(crate) purpose: Purpose,
+    connection: Cell<Option<ConnectionId>>,
+    pub(crate) stream: RefCell<Option<Stream>>,
+    outcome: RefCell<Option<Result<Value, Error>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What a connection that an operation asks for becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A session of the plugin's protocol.
+    Session,
+    /// A [`Stream`].
+    Stream,
+    /// It asks for none.
+    Other,
+}
+
+impl Operation {
+    pub(crate) fn timer(delay: Duration) -> Self {
+        let deadline = clock::monotonic().saturating_add(delay);
+        Self::track(
+            host::after(host::nanoseconds(delay)),
+            Purpose::Other,
+            Some(deadline),
+        )
+    }
+
+    fn started(id: u64, purpose: Purpose) -> Self {
+        Self::track(id, purpose, None)
+    }
+
+    fn track(id: u64, purpose: Purpose, deadline: Option<Duration>) -> Self {
+        let state = Rc::new(State {
+            id: Cell::new(id),
+            owner: executor::ambient(),
+            deadline,
+            purpose,
+            connection: Cell::default(),
+            stream: RefCell::default(),
+            outcome: RefCell::default(),
+            waker: RefCell::default(),
+        });
+        OPERATIONS.with_borrow_mut(|operations| operations.insert(id, Rc::clone(&state)));
+        Self(state)
+    }
+
+    fn id(&self) -> OperationId {
+        OperationId(self.0.id.get())
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.0.outcome.borrow().is_some()
+    }
+
+    async fn outcome(&self) -> Result<Value, Error> {
+        poll_fn(|cx| match self.0.outcome.borrow().as_ref() {
+            Some(outcome) => Poll::Ready(outcome.clone()),
+            None => {
+                self.0.waker.replace(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        let id = self.0.id.get();
+        // Gone from the table means complete. A thread that ends may have dropped the table before this.
+        let pending =
+            OPERATIONS.try_with(|operations| operations.borrow_mut().remove(&id).is_some());
+        if pending == Ok(true) {
+            host::cancel(id);
+        }
+    }
+}
+
+impl State {
+    fn complete(&self, outcome: Result<Value, Error>) {
+        self.outcome.replace(Some(outcome));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn closed(message: &str) -> Error {
+    Error {
+        code: ErrorCode::Closed,
+        message: message.into(),
+    }
+}
+
+thread_local! {
+    static OPERATIONS: RefCell<HashMap<u64, Rc<State>>> = RefCell::default();
+}

@@ -1,0 +1,231 @@
+//! Tasks: futures that run after the callbacks.
+//!
+//! One queue and no threads. What is ready runs when a callback has returned and holds nothing any more, which is why a task may reach the
+//! factory and the sessions.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    collections::{HashMap, VecDeque},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
+
+use crate::{connection::ConnectionId, deferred::Operation};
+
+/// Runs a future beside the callbacks.
+///
+/// The task belongs to the session in whose callback (or task) it was started and is dropped after that session's
+/// [`connection_lost`](crate::Protocol::connection_lost); one that was started elsewhere belongs to the instance. It starts to run when the current
+/// callback has returned.
+pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
+    let owner = EXECUTOR.with(|executor| {
+        executor
+            .polling
+            .get()
+            .unwrap_or_else(|| executor.ambient.get())
+    });
+    start(future, owner, Kind::Busy)
+}
+
+/// Runs a future beside the callbacks that belongs to the instance, whoever starts it, and so outlives the session.
+pub fn spawn_for_instance(future: impl Future<Output = ()> + 'static) -> Task {
+    start(future, None, Kind::Busy)
+}
+
+/// A task that is cancelled when this is dropped, unless it was [detached](Self::detach).
+#[must_use = "a task whose handle is dropped is cancelled; keep or detach it"]
+#[derive(Debug)]
+pub struct Task(Option<u64>);
+
+impl Task {
+    /// Lets the task run with nobody holding it.
+    pub fn detach(mut self) {
+        self.0 = None;
+    }
+
+    /// Ends the task. The same as dropping it, with a name.
+    pub fn cancel(self) {}
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let Some(id) = self.0 else { return };
+        // The future is dropped when the borrow is over: it may hold tasks and deferreds itself.
+        let slot = EXECUTOR.try_with(|executor| executor.tasks.borrow_mut().remove(&id));
+        drop(slot);
+    }
+}
+
+/// Whether a task keeps its session from moving to another version.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Its state cannot be saved.
+    Busy,
+    /// The session starts it again when it is restored.
+    Restartable,
+}
+
+pub(crate) fn start(
+    future: impl Future<Output = ()> + 'static,
+    owner: Option<ConnectionId>,
+    kind: Kind,
+) -> Task {
+    EXECUTOR.with(|executor| {
+        let id = executor.next.get();
+        executor.next.set(id + 1);
+        let flag = Arc::new(Flag {
+            id,
+            queued: AtomicBool::new(true),
+        });
+        let slot = Slot {
+            future: Some(Box::pin(future)),
+            owner,
+            kind,
+            waker: Waker::from(Arc::clone(&flag)),
+            flag,
+        };
+        executor.tasks.borrow_mut().insert(id, slot);
+        executor.ready.borrow_mut().push_back(id);
+        Task(Some(id))
+    })
+}
+
+/// The session in whose callback the host believes itself to be.
+pub(crate) fn ambient() -> Option<ConnectionId> {
+    EXECUTOR.with(|executor| executor.ambient.get())
+}
+
+/// A callback begins: whose is it?
+pub(crate) fn enter(session: Option<ConnectionId>) {
+    EXECUTOR.with(|executor| executor.ambient.set(session));
+}
+
+/// A callback is over: runs what is ready. What is still ready after [`MAX_POLLS`] waits for a timer of 0, so that a task that always wakes itself
+/// does not use up the callback's time.
+pub(crate) fn run_ready() {
+    EXECUTOR.with(|executor| {
+        for _ in 0..MAX_POLLS {
+            let Some(id) = executor.ready.borrow_mut().pop_front() else {
+                return;
+            };
+            executor.poll(id);
+        }
+        let mut resume = executor.resume.borrow_mut();
+        if !executor.ready.borrow().is_empty() && resume.as_ref().is_none_or(Operation::is_complete)
+        {
+            *resume = Some(Operation::timer(Duration::ZERO));
+        }
+    });
+}
+
+/// Whether a task of this session is running that cannot move.
+pub(crate) fn is_busy(session: ConnectionId) -> bool {
+    EXECUTOR.with(|executor| {
+        executor
+            .tasks
+            .borrow()
+            .values()
+            .any(|slot| slot.owner == Some(session) && slot.kind == Kind::Busy)
+    })
+}
+
+/// Drops the tasks of a session that is gone.
+pub(crate) fn session_ended(session: ConnectionId) {
+    let ended: Vec<_> = EXECUTOR.with(|executor| {
+        executor
+            .tasks
+            .borrow_mut()
+            .extract_if(|_, slot| slot.owner == Some(session))
+            .collect()
+    });
+    drop(ended);
+}
+
+/// Forgets every task: the instance is gone. Only tests have more than one instance in a life.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn reset() {
+    let (tasks, resume) = EXECUTOR.with(|executor| {
+        executor.ready.borrow_mut().clear();
+        executor.ambient.set(None);
+        (executor.tasks.take(), executor.resume.take())
+    });
+    drop::<(HashMap<_, _>, Option<Box<dyn Any>>)>((
+        tasks,
+        resume.map(|resume| Box::new(resume) as Box<dyn Any>),
+    ));
+}
+
+#[derive(Default)]
+struct Executor {
+    tasks: RefCell<HashMap<u64, Slot>>,
+    ready: RefCell<VecDeque<u64>>,
+    next: Cell<u64>,
+    ambient: Cell<Option<ConnectionId>>,
+    /// While a task runs, the session that it belongs to.
+    polling: Cell<Option<Option<ConnectionId>>>,
+    resume: RefCell<Option<Operation>>,
+}
+
+struct Slot {
+    /// None while it runs.
+    future: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    owner: Option<ConnectionId>,
+    kind: Kind,
+    waker: Waker,
+    flag: Arc<Flag>,
+}
+
+impl Executor {
+    fn poll(&self, id: u64) {
+        let Some((mut future, waker, owner)) =
+            self.tasks.borrow_mut().get_mut(&id).and_then(|slot| {
+                slot.flag.queued.store(false, Ordering::Relaxed);
+                Some((slot.future.take()?, slot.waker.clone(), slot.owner))
+            })
+        else {
+            return;
+        };
+        self.polling.set(Some(owner));
+        let outcome = future.as_mut().poll(&mut Context::from_waker(&waker));
+        self.polling.set(None);
+        if outcome.is_ready() {
+            drop(future);
+            let slot = self.tasks.borrow_mut().remove(&id);
+            drop(slot);
+        } else if let Some(slot) = self.tasks.borrow_mut().get_mut(&id) {
+            slot.future = Some(future);
+        }
+    }
+}
+
+/// A task's waker: puts it into the queue, once.
+struct Flag {
+    id: u64,
+    queued: AtomicBool,
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::Relaxed) {
+            // An error means that the thread ends, and the queue with it.
+            let _ = EXECUTOR.try_with(|executor| executor.ready.borrow_mut().push_back(self.id));
+        }
+    }
+}
+
+/// How many times tasks are polled after one callback. Enough for a task per session of a busy factory to say a word; far from 50 ms.
+const MAX_POLLS: usize = 1024;
+
+thread_local! {
+    static EXECUTOR: Executor = Executor::default();
+}

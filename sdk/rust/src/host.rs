@@ -1,0 +1,23 @@
+//! The one place that knows whether the host is real: in a component these are the contract's imports, natively they are the test
+//! reactor's. Both sides have the same names, so that calls are static.
+
+use std::time::Duration;
+
+#[cfg(target_arch = "wasm32")]
+pub(crate) use crate::bindings::nethost::plugin::{
+    clock::{monotonic, wall},
+    deferred::{after, cancel, connect, resolve, take_addresses},
+    log::write as log,
+    random::{get_bytes as random_bytes, get_u64 as random_u64},
+    transport::{Connection, Group},
+};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use crate::testing::reactor::{
+    Connection, Group, after, cancel, connect, log, monotonic, random_bytes, random_u64, resolve,
+    take_addresses, wall,
+};
+
+/// A duration as the contract has it. More than 584 years is as good as that.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,3 @@
+//! Testing.
+
+pub(crate) mod reactor;

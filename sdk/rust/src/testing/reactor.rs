@@ -1,0 +1,289 @@
+//! The host's side of the contract, natively: what [`Host`](super::Host) controls and the SDK calls in place of the imports. One per thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap, VecDeque},
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+use crate::{
+    bindings::nethost::plugin::{log::Level, types},
+    connection::{ConnectionId, HIGH_WATER},
+    executor,
+};
+
+pub(crate) fn after(delay: u64) -> u64 {
+    REACTOR.with_borrow_mut(|reactor| {
+        let id = reactor.next_id();
+        let due = reactor.now.saturating_add(Duration::from_nanos(delay));
+        reactor.timers.insert((due, id), executor::ambient());
+        id
+    })
+}
+
+pub(crate) fn cancel(id: u64) {
+    // A thread that ends may have dropped the reactor before what it cancels.
+    let _ = REACTOR.try_with(|reactor| {
+        let mut reactor = reactor.borrow_mut();
+        reactor.timers.retain(|(_, timer), _| *timer != id);
+        reactor.connects.remove(&id);
+        reactor.resolves.remove(&id);
+    });
+}
+
+pub(crate) fn connect(endpoint: &str) -> u64 {
+    REACTOR.with_borrow_mut(|reactor| {
+        let id = reactor.next_id();
+        reactor.connects.insert(
+            id,
+            Asked {
+                what: endpoint.to_owned(),
+                owner: executor::ambient(),
+            },
+        );
+        id
+    })
+}
+
+pub(crate) fn resolve(name: &str) -> u64 {
+    REACTOR.with_borrow_mut(|reactor| {
+        let id = reactor.next_id();
+        reactor.resolves.insert(
+            id,
+            Asked {
+                what: name.to_owned(),
+                owner: executor::ambient(),
+            },
+        );
+        id
+    })
+}
+
+pub(crate) fn take_addresses(id: u64) -> Vec<types::Address> {
+    REACTOR.with_borrow_mut(|reactor| reactor.addresses.remove(&id).unwrap_or_default())
+}
+
+pub(crate) fn monotonic() -> u64 {
+    REACTOR.with_borrow(|reactor| crate::host::nanoseconds(reactor.now))
+}
+
+pub(crate) fn wall() -> u64 {
+    REACTOR.with_borrow(|reactor| crate::host::nanoseconds(WALL_START + reactor.now))
+}
+
+/// SplitMix64 from a fixed start: the same numbers in every run.
+pub(crate) fn random_u64() -> u64 {
+    REACTOR.with_borrow_mut(|reactor| {
+        reactor.random = reactor.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = reactor.random;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    })
+}
+
+pub(crate) fn random_bytes(length: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < length as usize {
+        bytes.extend(random_u64().to_le_bytes());
+    }
+    bytes.truncate(length as usize);
+    bytes
+}
+
+pub(crate) fn log(level: Level, message: &str) {
+    REACTOR.with_borrow_mut(|reactor| reactor.log.push((level, message.to_owned())));
+}
+
+/// A plugin's handle of a connection.
+#[derive(Debug)]
+pub(crate) struct Connection(Rc<Wire>);
+
+impl Connection {
+    pub(crate) fn new(wire: Rc<Wire>) -> Self {
+        Self(wire)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.0.id.as_u64()
+    }
+
+    pub(crate) fn write(&self, data: &[u8]) -> u32 {
+        self.0.write(data)
+    }
+
+    pub(crate) fn close(&self) {
+        if self.0.ending.get() == Ending::Open {
+            self.0.ending.set(Ending::Close);
+        }
+    }
+
+    pub(crate) fn shutdown_write(&self) {
+        self.0.write_closed.set(true);
+    }
+
+    pub(crate) fn abort(&self) {
+        if self.0.ending.get() != Ending::Lost {
+            self.0.ending.set(Ending::Abort);
+            self.0.unsent.take();
+        }
+    }
+
+    pub(crate) fn pause_reading(&self) {
+        self.0.paused.set(true);
+    }
+
+    pub(crate) fn resume_reading(&self) {
+        self.0.paused.set(false);
+    }
+
+    pub(crate) fn set_idle_timeout(&self, timeout: Option<u64>) {
+        self.0.idle_timeout.set(timeout.map(Duration::from_nanos));
+    }
+
+    pub(crate) fn local(&self) -> types::Address {
+        self.0.local.clone()
+    }
+
+    pub(crate) fn peer(&self) -> types::Address {
+        self.0.peer.clone()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A plugin's handle of a group.
+#[derive(Debug, Default)]
+pub(crate) struct Group(RefCell<Vec<Weak<Wire>>>);
+
+impl Group {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn add(&self, member: &Connection) {
+        self.remove(member);
+        self.0.borrow_mut().push(Rc::downgrade(&member.0));
+    }
+
+    pub(crate) fn remove(&self, member: &Connection) {
+        let member = Rc::downgrade(&member.0);
+        self.0.borrow_mut().retain(|other| !other.ptr_eq(&member));
+    }
+
+    pub(crate) fn write(&self, data: &[u8], skip: Option<&Connection>) {
+        let skip = skip.map(|connection| Rc::downgrade(&connection.0));
+        for member in &*self.0.borrow() {
+            if skip.as_ref().is_some_and(|skip| skip.ptr_eq(member)) {
+                continue;
+            }
+            if let Some(wire) = member.upgrade() {
+                wire.write(data);
+            }
+        }
+    }
+}
+
+/// One connection, as host and peer see it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) id: ConnectionId,
+    pub(crate) local: types::Address,
+    pub(crate) peer: types::Address,
+    pub(crate) ending: Cell<Ending>,
+    pub(crate) write_closed: Cell<bool>,
+    pub(crate) paused: Cell<bool>,
+    pub(crate) idle_timeout: Cell<Option<Duration>>,
+    /// Written by the plugin and not yet taken by the peer.
+    pub(crate) unsent: RefCell<Vec<u8>>,
+    /// Whether `unsent` had reached the high-water mark since `writable` was last called.
+    pub(crate) was_full: Cell<bool>,
+    /// Sent by the peer and not yet delivered, as it was sent.
+    pub(crate) incoming: RefCell<VecDeque<Vec<u8>>>,
+    pub(crate) last_moved: Cell<Duration>,
+}
+
+impl Wire {
+    pub(crate) fn new(local: types::Address, peer: types::Address) -> Rc<Self> {
+        let (id, now) = REACTOR.with_borrow_mut(|reactor| (reactor.next_id().into(), reactor.now));
+        Rc::new(Self {
+            id,
+            local,
+            peer,
+            ending: Cell::new(Ending::Open),
+            write_closed: Cell::default(),
+            paused: Cell::default(),
+            idle_timeout: Cell::default(),
+            unsent: RefCell::default(),
+            was_full: Cell::default(),
+            incoming: RefCell::default(),
+            last_moved: Cell::new(now),
+        })
+    }
+
+    fn write(&self, data: &[u8]) -> u32 {
+        if self.ending.get() == Ending::Lost {
+            return 0;
+        }
+        let mut unsent = self.unsent.borrow_mut();
+        if self.ending.get() == Ending::Open && !self.write_closed.get() {
+            unsent.extend_from_slice(data);
+            if unsent.len() >= HIGH_WATER {
+                self.was_full.set(true);
+            }
+        }
+        u32::try_from(unsent.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// How far the plugin has gone in ending a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Open,
+    Close,
+    Abort,
+    Lost,
+}
+
+/// What was asked of the host and waits for the test's answer.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) what: String,
+    pub(crate) owner: Option<ConnectionId>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Reactor {
+    pub(crate) now: Duration,
+    last_id: u64,
+    random: u64,
+    pub(crate) timers: BTreeMap<(Duration, u64), Option<ConnectionId>>,
+    pub(crate) connects: BTreeMap<u64, Asked>,
+    pub(crate) resolves: BTreeMap<u64, Asked>,
+    pub(crate) addresses: HashMap<u64, Vec<types::Address>>,
+    pub(crate) log: Vec<(Level, String)>,
+}
+
+impl Reactor {
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
+
+/// Does something with this thread's reactor. No callback may run within it.
+pub(crate) fn with<R>(call: impl FnOnce(&mut Reactor) -> R) -> R {
+    REACTOR.with_borrow_mut(call)
+}
+
+/// 2026-01-01T00:00:00Z: tests begin then.
+const WALL_START: Duration = Duration::from_secs(1_767_225_600);
+
+thread_local! {
+    static REACTOR: RefCell<Reactor> = RefCell::default();
+}
