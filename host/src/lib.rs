@@ -1,1 +1,5 @@
 //! nethost
+mod build;
+mod contract;
+pub mod inspect;
+pub mod manifest;

@@ -1,1 +1,16 @@
-fn main() {}
+//! The program: reads the command line, does what it says, and prints an error once.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use nethost::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    match Cli::parse().execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nethost: {error:#}");
+            ExitCode::from(cli::exit_code(&error))
+        }
+    }
+}

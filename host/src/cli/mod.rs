@@ -1,0 +1,244 @@
+//! The command line: one file per subcommand.
+
+use std::{error::Error, fmt, io, io::IsTerminal as _};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    inspect::Unfit,
+    manifest::{InvalidConfig, InvalidManifest},
+};
+
+mod build;
+mod completions;
+mod inspect;
+mod run;
+
+/// Network protocol servers as WebAssembly components
+///
+/// A native program owns the sockets; every protocol is a sandboxed plugin that sees bytes and nothing else. What a plugin may do beyond its
+/// connections is granted on the command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "nethost",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  nethost build plugins/irc            source folder to component
+  nethost inspect plugins/irc.wasm     what it needs, what can be set
+  nethost run plugins/irc.wasm         serve on the listeners that it names
+
+Exit codes: 0 all went well, 1 it failed while running, 2 it was called wrongly or given something unfit."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What to log: trace, debug, info, warn, error, off, or a filter such as `warn,nethost::reactor=debug` [default: RUST_LOG, else info]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL|FILTER",
+        help_heading = "Logging"
+    )]
+    log: Option<String>,
+
+    /// How to write the log
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Logging"
+    )]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Build(build::Build),
+    Inspect(inspect::Inspect),
+    Completions(completions::Completions),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people: one line per event
+    Text,
+    /// For machines: one JSON object per line
+    Json,
+}
+
+impl Cli {
+    /// Sets up the log, then does what the command line says.
+    pub fn execute(self) -> anyhow::Result<()> {
+        let asked = self.log.or_else(|| std::env::var("RUST_LOG").ok());
+        start_log(asked.as_deref(), self.log_format)?;
+        let result = match self.command {
+            Command::Run(run) => run.execute(),
+            Command::Build(build) => build.execute(),
+            Command::Inspect(inspect) => inspect.execute(),
+            Command::Completions(completions) => completions.execute(),
+        };
+        // Whoever closed our output (`| head`) has seen enough.
+        result.or_else(|error| {
+            if is_closed_pipe(&error) {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
+    }
+}
+
+/// The process's exit code for an error: 2 if the operator made a mistake, else 1.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let is_mistake = |cause: &(dyn Error + 'static)| {
+        cause.is::<Mistake>()
+            || cause.is::<Unfit>()
+            || cause.is::<InvalidManifest>()
+            || cause.is::<InvalidConfig>()
+    };
+    if error.chain().any(is_mistake) { 2 } else { 1 }
+}
+
+/// Marks an error as the operator's to mend. It shows as the error that it wraps.
+#[derive(Debug)]
+pub(crate) struct Mistake(anyhow::Error);
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:#}", self.0)
+    }
+}
+
+impl Error for Mistake {}
+
+/// Says of a result's error that the operator made it.
+pub(crate) trait OrMistake<T> {
+    /// Wraps the error in a [`Mistake`], so that the process exits with 2.
+    fn or_mistake(self) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrMistake<T> for Result<T, E> {
+    fn or_mistake(self) -> anyhow::Result<T> {
+        self.map_err(|error| anyhow::Error::new(Mistake(error.into())))
+    }
+}
+
+/// A size in bytes for people: `123 kB`.
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
+        _ => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
+    }
+}
+
+fn start_log(asked: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(asked)?)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// A level alone is for this program and its plugins; its libraries stay at `warn`, or at that level if it is sterner.
+fn filter(asked: Option<&str>) -> anyhow::Result<EnvFilter> {
+    let asked = asked.map(str::trim).filter(|asked| !asked.is_empty());
+    let directives = match asked.map(str::to_ascii_lowercase).as_deref() {
+        None => "warn,nethost=info".to_owned(),
+        Some(level @ ("off" | "error" | "warn")) => level.to_owned(),
+        Some(level @ ("info" | "debug" | "trace")) => format!("warn,nethost={level}"),
+        Some(_) => asked.unwrap_or_default().to_owned(),
+    };
+    EnvFilter::builder()
+        .parse(&directives)
+        .with_context(|| format!("invalid log filter `{directives}`"))
+        .or_mistake()
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mistake_is_found_wherever_it_is_in_the_chain() {
+        let plain = || anyhow::anyhow!("out of disk");
+        let unfit = || anyhow::Error::new(Unfit::Missing);
+        for (error, code, shown) in [
+            (plain(), 1, "out of disk"),
+            (plain().context("writing x"), 1, "writing x: out of disk"),
+            (
+                Err::<(), _>(plain()).or_mistake().unwrap_err(),
+                2,
+                "out of disk",
+            ),
+            (
+                Err::<(), _>(plain().context("writing x"))
+                    .or_mistake()
+                    .unwrap_err()
+                    .context("y"),
+                2,
+                "y: writing x: out of disk",
+            ),
+            (unfit(), 2, "no such file"),
+            (unfit().context("irc.wasm"), 2, "irc.wasm: no such file"),
+        ] {
+            assert_eq!(exit_code(&error), code, "{error:#}");
+            assert_eq!(format!("{error:#}"), shown);
+        }
+    }
+
+    #[test]
+    fn a_level_alone_is_for_this_program() {
+        for (asked, expected) in [
+            (None, "nethost=info,warn"),
+            (Some(""), "nethost=info,warn"),
+            (Some("DEBUG"), "nethost=debug,warn"),
+            (Some("off"), "off"),
+            (
+                Some("info,nethost::reactor=trace"),
+                "nethost::reactor=trace,info",
+            ),
+        ] {
+            assert_eq!(filter(asked).unwrap().to_string(), expected, "{asked:?}");
+        }
+        let error = filter(Some("nethost=loud")).unwrap_err();
+        assert_eq!(exit_code(&error), 2);
+        assert!(format!("{error:#}").contains("`nethost=loud`"), "{error:#}");
+    }
+
+    #[test]
+    fn sizes_are_rounded_for_people() {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (123_456, "123 kB"),
+            (18_345_678, "18.3 MB"),
+        ] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+}
