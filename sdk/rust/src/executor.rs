@@ -4,7 +4,6 @@
 //! factory and the sessions.
 
 use std::{
-    any::Any,
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
     pin::Pin,
@@ -24,13 +23,7 @@ use crate::{connection::ConnectionId, deferred::Operation};
 /// [`connection_lost`](crate::Protocol::connection_lost); one that was started elsewhere belongs to the instance. It starts to run when the current
 /// callback has returned.
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
-    let owner = EXECUTOR.with(|executor| {
-        executor
-            .polling
-            .get()
-            .unwrap_or_else(|| executor.ambient.get())
-    });
-    start(future, owner, Kind::Busy)
+    start(future, owner(), Kind::Busy)
 }
 
 /// Runs a future beside the callbacks that belongs to the instance, whoever starts it, and so outlives the session.
@@ -96,6 +89,11 @@ pub(crate) fn start(
     })
 }
 
+/// The session that a task which is started now belongs to.
+pub(crate) fn owner() -> Option<ConnectionId> {
+    EXECUTOR.with(|executor| executor.polling.get().unwrap_or_else(|| executor.ambient.get()))
+}
+
 /// The session in whose callback the host believes itself to be.
 pub(crate) fn ambient() -> Option<ConnectionId> {
     EXECUTOR.with(|executor| executor.ambient.get())
@@ -150,15 +148,12 @@ pub(crate) fn session_ended(session: ConnectionId) {
 /// Forgets every task: the instance is gone. Only tests have more than one instance in a life.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn reset() {
-    let (tasks, resume) = EXECUTOR.with(|executor| {
+    EXECUTOR.with(|executor| {
         executor.ready.borrow_mut().clear();
         executor.ambient.set(None);
-        (executor.tasks.take(), executor.resume.take())
+        drop(executor.resume.take());
+        drop(executor.tasks.take());
     });
-    drop::<(HashMap<_, _>, Option<Box<dyn Any>>)>((
-        tasks,
-        resume.map(|resume| Box::new(resume) as Box<dyn Any>),
-    ));
 }
 
 #[derive(Default)]
