@@ -1,19 +1,115 @@
-//! echo
-use nethost_sdk::{Context, Origin, Protocol, export_plugin};
+//! Echo: sends back what it receives ([RFC 862](https://www.rfc-editor.org/rfc/rfc862)).
+//!
+//! The smallest useful plugin, and the tutorial: read it from top to bottom. A plugin is a [`Protocol`], one value per connection, and a
+//! [`Factory`], one value that all connections of an instance share. The host calls them; they never see a socket, never wait and never
+//! touch anything but their [`Context`]. `plugin.toml` beside `src` says what the plugin is called, where it listens and what can be
+//! configured. `nethost build plugins/echo` makes the component, `nethost run plugins/echo.wasm` serves it.
 
-/// Echo.
-pub struct Echo;
+use nethost_sdk::{
+    CloseReason, Config, Context, Factory, Origin, Protocol, Refusal, Swap, export_plugin, log,
+};
+use serde::Deserialize;
+
+/// One connection.
+#[derive(Debug)]
+pub struct Echo {
+    /// Bytes sent back to this peer.
+    echoed: u64,
+}
 
 impl Protocol for Echo {
-    type Factory = ();
+    type Factory = Echoes;
 
-    fn connection_made(_cx: &mut Context<'_, ()>, _origin: Origin) -> Option<Self> {
-        Some(Self)
+    /// The host has accepted a connection. `None` would refuse it.
+    fn connection_made(cx: &mut Context<'_, Echoes>, _origin: Origin) -> Option<Self> {
+        if !cx.factory.config.greeting.is_empty() {
+            let greeting = format!("{}\r\n", cx.factory.config.greeting);
+            cx.connection.write(greeting.as_bytes());
+        }
+        Some(Self { echoed: 0 })
     }
 
-    fn data_received(&mut self, cx: &mut Context<'_, ()>, data: &[u8]) {
+    /// The peer has sent something. `write` queues and returns at once. A peer that sends and never reads is no danger: the host does not read from it
+    /// while 64 KiB wait to be sent.
+    fn data_received(&mut self, cx: &mut Context<'_, Echoes>, data: &[u8]) {
         cx.connection.write(data);
+        self.echoed += data.len() as u64;
+        cx.factory.total += data.len() as u64;
+    }
+
+    // `read_closed` is not here: by default the connection closes when the peer will send no more, after what is queued has been sent.
+
+    /// The last callback. The host drops the session after it.
+    fn connection_lost(&mut self, cx: &mut Context<'_, Echoes>, reason: CloseReason) {
+        let (peer, total) = (cx.connection.peer(), cx.factory.total);
+        log::debug!(
+            "{peer}: echoed {} bytes, {total} in all; ended: {reason:?}",
+            self.echoed
+        );
     }
 }
 
-export_plugin!(Echo);
+/// What the connections share.
+#[derive(Debug)]
+pub struct Echoes {
+    config: Settings,
+    /// Bytes sent back to all peers.
+    total: u64,
+}
+
+/// The keys of `plugin.toml`, as the operator has set them.
+#[derive(Debug, Deserialize)]
+struct Settings {
+    greeting: String,
+}
+
+impl Factory for Echoes {
+    /// Called once, first of all. An error here keeps the service from starting.
+    fn configure(config: &Config) -> Result<Self, String> {
+        Ok(Self {
+            config: config.parse()?,
+            total: 0,
+        })
+    }
+}
+
+/// Hot swap: the counters move to the next version of this plugin, and the connections stay open. A plugin without this is
+/// drained instead: old connections finish on the old version.
+impl Swap for Echo {
+    /// A counter is 8 bytes, most significant first.
+    const FORMATS: &'static [&'static str] = &["echo/1"];
+
+    fn save(factory: &Echoes, _format: &str) -> Result<Vec<u8>, Refusal> {
+        Ok(factory.total.to_be_bytes().to_vec())
+    }
+
+    fn restore(factory: &mut Echoes, _format: &str, state: &[u8]) -> Result<(), String> {
+        factory.total = counter(state)?;
+        Ok(())
+    }
+
+    fn save_session(&self, _format: &str) -> Result<Vec<u8>, Refusal> {
+        Ok(self.echoed.to_be_bytes().to_vec())
+    }
+
+    fn restore_session(
+        _cx: &mut Context<'_, Echoes>,
+        _format: &str,
+        state: &[u8],
+    ) -> Result<Self, String> {
+        Ok(Self {
+            echoed: counter(state)?,
+        })
+    }
+}
+
+/// State is data from elsewhere: it may be wrong, and an error puts everything back on the old version.
+fn counter(state: &[u8]) -> Result<u64, String> {
+    match state.try_into() {
+        Ok(bytes) => Ok(u64::from_be_bytes(bytes)),
+        Err(_) => Err(format!("a counter has 8 bytes, not {}", state.len())),
+    }
+}
+
+// What makes this crate a plugin. Without `swap` for a protocol that does not implement it.
+export_plugin!(Echo, swap);

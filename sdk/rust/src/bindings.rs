@@ -1,14 +1,5 @@
 //! What `wit_bindgen` makes of the contract, and nothing else.
 
-#![expect(
-    missing_docs,
-    unreachable_pub,
-    unsafe_code,
-    unused_qualifications,
-    clippy::allow_attributes_without_reason,
-    reason = "generated"
-)]
-
 pub use wit_bindgen::rt;
 
 wit_bindgen::generate!({

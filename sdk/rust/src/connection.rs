@@ -163,6 +163,31 @@ impl Address {
         }
     }
 
+    /// The address as the contract has it; what only a host does.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn to_contract(&self) -> types::Address {
+        match self {
+            Self::Socket(address) => {
+                let (ip, scope) = match address {
+                    SocketAddr::V4(address) => (address.ip().to_ipv6_mapped(), 0),
+                    SocketAddr::V6(address) => (*address.ip(), address.scope_id()),
+                };
+                let [a, b, c, d, e, f, g, h] = ip.segments().map(u64::from);
+                let ip = (
+                    a << 48 | b << 32 | c << 16 | d,
+                    e << 48 | f << 32 | g << 16 | h,
+                );
+                types::Address::Socket(types::SocketAddress {
+                    ip,
+                    port: address.port(),
+                    scope,
+                })
+            }
+            Self::Path(path) => types::Address::Path(path.clone()),
+            Self::Other(words) => types::Address::Other(words.clone()),
+        }
+    }
+
     pub(crate) fn from_contract(address: types::Address) -> Self {
         match address {
             types::Address::Socket(address) => Self::Socket(socket_address(&address)),
@@ -214,6 +239,7 @@ mod tests {
                 scope,
             }));
             assert_eq!(address.to_string(), expected);
+            assert_eq!(Address::from_contract(address.to_contract()), address);
         }
     }
 }

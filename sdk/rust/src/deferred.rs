@@ -276,6 +276,20 @@ pub(crate) fn session_ended(owner: ConnectionId) {
     }
 }
 
+/// Takes the table of operations out of this thread, and puts one back.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn suspend() -> Operations {
+    OPERATIONS.take()
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn resume(operations: Operations) {
+    OPERATIONS.set(operations);
+}
+
+/// The operations in flight, by id.
+pub(crate) type Operations = HashMap<u64, Rc<State>>;
+
 /// One operation of the host, cancelled when dropped.
 pub(crate) struct Operation(Rc<State>);
 
@@ -388,5 +402,5 @@ fn closed(message: &str) -> Error {
 }
 
 thread_local! {
-    static OPERATIONS: RefCell<HashMap<u64, Rc<State>>> = RefCell::default();
+    static OPERATIONS: RefCell<Operations> = RefCell::default();
 }

@@ -91,7 +91,12 @@ pub(crate) fn start(
 
 /// The session that a task which is started now belongs to.
 pub(crate) fn owner() -> Option<ConnectionId> {
-    EXECUTOR.with(|executor| executor.polling.get().unwrap_or_else(|| executor.ambient.get()))
+    EXECUTOR.with(|executor| {
+        executor
+            .polling
+            .get()
+            .unwrap_or_else(|| executor.ambient.get())
+    })
 }
 
 /// The session in whose callback the host believes itself to be.
@@ -148,13 +153,34 @@ pub(crate) fn session_ended(session: ConnectionId) {
 /// Forgets every task: the instance is gone. Only tests have more than one instance in a life.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn reset() {
+    drop(suspend());
+}
+
+/// Takes all tasks out of this thread, and puts them back.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn suspend() -> Suspended {
     EXECUTOR.with(|executor| {
-        executor.ready.borrow_mut().clear();
         executor.ambient.set(None);
-        drop(executor.resume.take());
-        drop(executor.tasks.take());
+        Suspended(
+            executor.tasks.take(),
+            executor.ready.take(),
+            executor.resume.take(),
+        )
+    })
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn resume(suspended: Suspended) {
+    EXECUTOR.with(|executor| {
+        executor.tasks.replace(suspended.0);
+        executor.ready.replace(suspended.1);
+        executor.resume.replace(suspended.2);
     });
 }
+
+/// The tasks of an instance that another one stands in for.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) struct Suspended(HashMap<u64, Slot>, VecDeque<u64>, Option<Operation>);
 
 #[derive(Default)]
 struct Executor {
@@ -167,7 +193,7 @@ struct Executor {
     resume: RefCell<Option<Operation>>,
 }
 
-struct Slot {
+pub(crate) struct Slot {
     /// None while it runs.
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
     owner: Option<ConnectionId>,

@@ -250,6 +250,34 @@ fn factory<F: Factory>() -> Rc<RefCell<F>> {
     }
 }
 
+/// Everything that an instance is, taken out of this thread while another one runs: what tests of a swap need.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) struct Suspended {
+    factory: Option<Rc<dyn Any>>,
+    sessions: HashMap<ConnectionId, Weak<dyn Any>>,
+    operations: deferred::Operations,
+    executor: executor::Suspended,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Suspended {
+    pub(crate) fn take() -> Self {
+        Self {
+            factory: FACTORY.take(),
+            sessions: SESSIONS.take(),
+            operations: deferred::suspend(),
+            executor: executor::suspend(),
+        }
+    }
+
+    pub(crate) fn resume(self) {
+        FACTORY.set(self.factory);
+        SESSIONS.set(self.sessions);
+        deferred::resume(self.operations);
+        executor::resume(self.executor);
+    }
+}
+
 thread_local! {
     static FACTORY: RefCell<Option<Rc<dyn Any>>> = RefCell::default();
     static SESSIONS: RefCell<HashMap<ConnectionId, Weak<dyn Any>>> = RefCell::default();

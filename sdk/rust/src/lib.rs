@@ -5,15 +5,15 @@ extern crate self as nethost_sdk;
 mod connection;
 mod deferred;
 mod executor;
-mod looping_call;
 mod export;
 mod host;
 mod instance;
+mod looping_call;
 mod protocol;
 mod stream;
 
-pub mod framing;
 pub mod clock;
+pub mod framing;
 pub mod log;
 pub mod random;
 #[cfg(not(target_arch = "wasm32"))]
@@ -31,7 +31,7 @@ pub use bindings::nethost::plugin::types::{CloseReason, Error, ErrorCode};
 pub use connection::{Address, Connection, ConnectionId, Group, HIGH_WATER};
 pub use deferred::{Deferred, OperationId, after, connect, resolve};
 pub use executor::{Task, spawn, spawn_for_instance};
-pub use looping_call::LoopingCall;
 pub use instance::{with_factory, with_session};
+pub use looping_call::LoopingCall;
 pub use protocol::{Config, Context, Factory, Origin, Protocol, Refusal, Swap};
 pub use stream::{MAX_BUFFERED, Serve, Served, Stream};

@@ -30,7 +30,11 @@ impl LoopingCall {
                 due = due.saturating_add(interval.saturating_mul(missed + 1));
             }
         };
-        Self(executor::start(looping, executor::owner(), Kind::Restartable))
+        Self(executor::start(
+            looping,
+            executor::owner(),
+            Kind::Restartable,
+        ))
     }
 
     /// Lets it run for as long as what it belongs to.

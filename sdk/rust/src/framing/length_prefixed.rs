@@ -39,25 +39,39 @@ impl LengthPrefixed {
     }
 
     fn new(width: usize, maximum: usize) -> Self {
-        Self { width, maximum, buffer: Vec::new(), state: State::Length }
+        Self {
+            width,
+            maximum,
+            buffer: Vec::new(),
+            state: State::Length,
+        }
     }
 
     /// Returns the next message, without its length, or takes all of `data` and returns none.
-    pub fn next<'s, 'd: 's>(&'s mut self, data: &mut &'d [u8]) -> Option<Result<&'s [u8], TooLong>> {
+    pub fn next<'s, 'd: 's>(
+        &'s mut self,
+        data: &mut &'d [u8],
+    ) -> Option<Result<&'s [u8], TooLong>> {
         if self.state == State::Returned {
             self.buffer.clear();
             self.state = State::Length;
         }
         if self.state == State::Length {
-            self.buffer.extend_from_slice(take(data, self.width - self.buffer.len()));
+            self.buffer
+                .extend_from_slice(take(data, self.width - self.buffer.len()));
             if self.buffer.len() < self.width {
                 return None;
             }
-            let length = self.buffer.drain(..).fold(0, |length, byte| length << 8 | usize::from(byte));
+            let length = self
+                .buffer
+                .drain(..)
+                .fold(0, |length, byte| length << 8 | usize::from(byte));
             if length > self.maximum {
                 self.state = State::Ended;
                 take(data, usize::MAX);
-                return Some(Err(TooLong { maximum: self.maximum }));
+                return Some(Err(TooLong {
+                    maximum: self.maximum,
+                }));
             }
             self.state = State::Message(length);
         }
@@ -69,7 +83,8 @@ impl LengthPrefixed {
             self.state = State::Length;
             return Some(Ok(take(data, length)));
         }
-        self.buffer.extend_from_slice(take(data, length - self.buffer.len()));
+        self.buffer
+            .extend_from_slice(take(data, length - self.buffer.len()));
         if self.buffer.len() < length {
             return None;
         }

@@ -18,11 +18,19 @@ pub struct Lines {
 impl Lines {
     /// Lines of at most this many bytes, without their ends.
     pub fn new(maximum: usize) -> Self {
-        Self { maximum, buffer: Vec::new(), skipping: false, returned: false }
+        Self {
+            maximum,
+            buffer: Vec::new(),
+            skipping: false,
+            returned: false,
+        }
     }
 
     /// Returns the next line, without its end, or takes all of `data` and returns none.
-    pub fn next<'s, 'd: 's>(&'s mut self, data: &mut &'d [u8]) -> Option<Result<&'s [u8], TooLong>> {
+    pub fn next<'s, 'd: 's>(
+        &'s mut self,
+        data: &mut &'d [u8],
+    ) -> Option<Result<&'s [u8], TooLong>> {
         if self.returned {
             self.buffer.clear();
             self.returned = false;
@@ -41,7 +49,9 @@ impl Lines {
             }
             self.returned = true;
             if self.buffer.len() + head.len() > self.maximum + 1 {
-                return Some(Err(TooLong { maximum: self.maximum }));
+                return Some(Err(TooLong {
+                    maximum: self.maximum,
+                }));
             }
             self.buffer.extend_from_slice(head);
             return Some(self.checked(&self.buffer));
@@ -55,11 +65,14 @@ impl Lines {
         }
         let length = self.buffer.len() + part.len();
         // One more byte may be the CR of the line's end.
-        let fits = length <= self.maximum || length == self.maximum + 1 && part.last() == Some(&b'\r');
+        let fits =
+            length <= self.maximum || length == self.maximum + 1 && part.last() == Some(&b'\r');
         if !fits {
             self.buffer.clear();
             self.skipping = true;
-            return Some(Err(TooLong { maximum: self.maximum }));
+            return Some(Err(TooLong {
+                maximum: self.maximum,
+            }));
         }
         self.buffer.extend_from_slice(part);
         None
@@ -67,6 +80,12 @@ impl Lines {
 
     fn checked<'l>(&self, line: &'l [u8]) -> Result<&'l [u8], TooLong> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.len() > self.maximum { Err(TooLong { maximum: self.maximum }) } else { Ok(line) }
+        if line.len() > self.maximum {
+            Err(TooLong {
+                maximum: self.maximum,
+            })
+        } else {
+            Ok(line)
+        }
     }
 }

@@ -38,11 +38,18 @@ pub enum MalformedNetstring {
 impl Netstrings {
     /// Netstrings of at most this many bytes each.
     pub fn new(maximum: usize) -> Self {
-        Self { maximum, buffer: Vec::new(), state: State::Length(0, 0) }
+        Self {
+            maximum,
+            buffer: Vec::new(),
+            state: State::Length(0, 0),
+        }
     }
 
     /// Returns the bytes of the next netstring, or takes all of `data` and returns none.
-    pub fn next<'s, 'd: 's>(&'s mut self, data: &mut &'d [u8]) -> Option<Result<&'s [u8], MalformedNetstring>> {
+    pub fn next<'s, 'd: 's>(
+        &'s mut self,
+        data: &mut &'d [u8],
+    ) -> Option<Result<&'s [u8], MalformedNetstring>> {
         if self.state == State::Returned {
             self.buffer.clear();
             self.state = State::Length(0, 0);
@@ -57,7 +64,8 @@ impl Netstrings {
                     }
                 }
                 State::Bytes(length) => {
-                    self.buffer.extend_from_slice(take(data, length - self.buffer.len()));
+                    self.buffer
+                        .extend_from_slice(take(data, length - self.buffer.len()));
                     if self.buffer.len() < length {
                         return None;
                     }
@@ -82,7 +90,9 @@ impl Netstrings {
     fn length(&self, length: usize, digits: u32, byte: u8) -> Result<State, MalformedNetstring> {
         match byte {
             b'0'..=b'9' if digits == 0 || length > 0 => {
-                let length = length.saturating_mul(10).saturating_add(usize::from(byte - b'0'));
+                let length = length
+                    .saturating_mul(10)
+                    .saturating_add(usize::from(byte - b'0'));
                 if length > self.maximum {
                     return Err(MalformedNetstring::TooLong(self.maximum));
                 }
@@ -93,7 +103,11 @@ impl Netstrings {
         }
     }
 
-    fn fail(&mut self, error: MalformedNetstring, data: &mut &[u8]) -> Option<Result<&[u8], MalformedNetstring>> {
+    fn fail(
+        &mut self,
+        error: MalformedNetstring,
+        data: &mut &[u8],
+    ) -> Option<Result<&[u8], MalformedNetstring>> {
         self.state = State::Ended;
         take(data, usize::MAX);
         Some(Err(error))

@@ -7,7 +7,9 @@ fn check<D, F: Fn() -> D, E: fmt::Debug + PartialEq>(
     input: &[u8],
     expected: &[Result<&str, E>],
 ) {
-    let mut ways: Vec<Vec<&[u8]>> = (0..=input.len()).map(|at| vec![&input[..at], &input[at..]]).collect();
+    let mut ways: Vec<Vec<&[u8]>> = (0..=input.len())
+        .map(|at| vec![&input[..at], &input[at..]])
+        .collect();
     ways.push(input.chunks(1).collect());
     for way in ways {
         let mut decoder = new();
@@ -20,9 +22,16 @@ fn check<D, F: Fn() -> D, E: fmt::Debug + PartialEq>(
             assert!(data.is_empty(), "none means that all was taken");
         }
         let frames: Vec<Result<&str, &E>> = frames.iter().map(|frame| frame.as_deref()).collect();
-        let expected: Vec<Result<&str, &E>> =
-            expected.iter().map(|frame| frame.as_ref().map(|text| *text)).collect();
-        assert_eq!(frames, expected, "{:?} as {way:?}", input.escape_ascii().to_string());
+        let expected: Vec<Result<&str, &E>> = expected
+            .iter()
+            .map(|frame| frame.as_ref().map(|text| *text))
+            .collect();
+        assert_eq!(
+            frames,
+            expected,
+            "{:?} as {way:?}",
+            input.escape_ascii().to_string()
+        );
     }
 }
 
@@ -46,7 +55,9 @@ fn lines_are_the_same_however_they_are_split() {
         ("ab\nabcdef\nabcdef\ncd", &[Ok("ab"), long, long]),
     ];
     for (input, expected) in cases {
-        let next = |lines: &mut Lines, data: &mut &[u8]| lines.next(data).map(|line| line.map(<[u8]>::to_vec));
+        let next = |lines: &mut Lines, data: &mut &[u8]| {
+            lines.next(data).map(|line| line.map(<[u8]>::to_vec))
+        };
         check(|| Lines::new(4), next, input.as_bytes(), expected);
     }
 }
@@ -66,16 +77,33 @@ fn length_prefixes_are_the_same_however_they_are_split() {
     let cases: &[(New, &[u8], &[Result<&str, TooLong>])] = &[
         (LengthPrefixed::u8, b"", &[]),
         (LengthPrefixed::u8, b"\x00", &[Ok("")]),
-        (LengthPrefixed::u8, b"\x02ab\x00\x01c\x03xy", &[Ok("ab"), Ok(""), Ok("c")]),
-        (LengthPrefixed::u8, b"\x05abcde\x06abcdef\x01a", &[Ok("abcde"), long]),
-        (LengthPrefixed::u16, b"\x00\x02ab\x00\x00\x00", &[Ok("ab"), Ok("")]),
+        (
+            LengthPrefixed::u8,
+            b"\x02ab\x00\x01c\x03xy",
+            &[Ok("ab"), Ok(""), Ok("c")],
+        ),
+        (
+            LengthPrefixed::u8,
+            b"\x05abcde\x06abcdef\x01a",
+            &[Ok("abcde"), long],
+        ),
+        (
+            LengthPrefixed::u16,
+            b"\x00\x02ab\x00\x00\x00",
+            &[Ok("ab"), Ok("")],
+        ),
         (LengthPrefixed::u16, b"\x01\x00", &[long]),
-        (LengthPrefixed::u32, b"\x00\x00\x00\x01a\x00\x00\x00\x03abc", &[Ok("a"), Ok("abc")]),
+        (
+            LengthPrefixed::u32,
+            b"\x00\x00\x00\x01a\x00\x00\x00\x03abc",
+            &[Ok("a"), Ok("abc")],
+        ),
         (LengthPrefixed::u32, b"\xff\xff\xff\xffabc", &[long]),
     ];
     for (new, input, expected) in cases {
-        let next =
-            |messages: &mut LengthPrefixed, data: &mut &[u8]| messages.next(data).map(|m| m.map(<[u8]>::to_vec));
+        let next = |messages: &mut LengthPrefixed, data: &mut &[u8]| {
+            messages.next(data).map(|m| m.map(<[u8]>::to_vec))
+        };
         check(|| new(5), next, input, expected);
     }
 }
@@ -96,8 +124,9 @@ fn netstrings_are_the_same_however_they_are_split() {
         ("1:ab1:c,", &[Err(End(b'b'))]),
     ];
     for (input, expected) in cases {
-        let next =
-            |netstrings: &mut Netstrings, data: &mut &[u8]| netstrings.next(data).map(|n| n.map(<[u8]>::to_vec));
+        let next = |netstrings: &mut Netstrings, data: &mut &[u8]| {
+            netstrings.next(data).map(|n| n.map(<[u8]>::to_vec))
+        };
         check(|| Netstrings::new(12), next, input.as_bytes(), expected);
     }
 }

@@ -1,0 +1,526 @@
+//! A host for tests.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
+
+use super::reactor::{self, Connection, Ending, Wire};
+use crate::{
+    bindings::nethost::plugin::{
+        deferred::Value,
+        log::Level,
+        types::{self, CloseReason, Error, ErrorCode},
+    },
+    connection::{Address, ConnectionId, HIGH_WATER},
+    deferred::OperationId,
+    executor,
+    instance::{self, Session, Suspended},
+    protocol::{Protocol, Refusal, Swap},
+};
+
+/// One instance of a plugin and everything around it, under the test's control: peers, a clock that stands until it is advanced, and answers
+/// to what the plugin asks for.
+///
+/// One at a time per thread. Every method returns when nothing is left to do at the current time, and panics when that is never, or
+/// when it is given an id that does not exist.
+pub struct Host<P: Protocol> {
+    peers: BTreeMap<ConnectionId, Peer<P>>,
+}
+
+impl<P: Protocol> Host<P> {
+    /// Configures an instance with a JSON object, at second 0.
+    pub fn start(config: &str) -> Result<Self, String> {
+        executor::reset();
+        reactor::with(|reactor| *reactor = reactor::Reactor::default());
+        instance::configure::<P>(config.to_owned())?;
+        let mut host = Self {
+            peers: BTreeMap::new(),
+        };
+        host.settle();
+        Ok(host)
+    }
+
+    /// A client connects from the loopback address.
+    pub fn connect(&mut self) -> ConnectionId {
+        self.connect_from(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// A client connects from this address.
+    pub fn connect_from(&mut self, address: IpAddr) -> ConnectionId {
+        let peer = Address::Socket(SocketAddr::new(address, CLIENT_PORT));
+        let origin = types::Origin::Configured(format!("tcp://{}", listener()));
+        let (id, _) = self.made(&peer, origin);
+        self.settle();
+        id
+    }
+
+    /// The peer sends bytes, which arrive in one piece.
+    pub fn send(&mut self, id: ConnectionId, data: &[u8]) {
+        if !data.is_empty() {
+            self.peer(id)
+                .wire
+                .incoming
+                .borrow_mut()
+                .push_back(data.to_vec());
+        }
+        self.settle();
+    }
+
+    /// Takes what the peer has received.
+    pub fn received(&mut self, id: ConnectionId) -> Vec<u8> {
+        std::mem::take(&mut self.peer(id).received)
+    }
+
+    /// Whether the peer has received everything that it ever will, and sees the end of the stream.
+    pub fn is_ended(&mut self, id: ConnectionId) -> bool {
+        let peer = self.peer(id);
+        let sent = peer.wire.unsent.borrow().is_empty();
+        peer.lost.is_some() || peer.wire.write_closed.get() && sent
+    }
+
+    /// Why the connection was lost; none while it is open.
+    pub fn close_reason(&mut self, id: ConnectionId) -> Option<CloseReason> {
+        self.peer(id).lost.clone()
+    }
+
+    /// The peer closes its writing half.
+    pub fn close_write(&mut self, id: ConnectionId) {
+        self.peer(id).write_closed = true;
+        self.settle();
+    }
+
+    /// The peer resets the connection.
+    pub fn reset(&mut self, id: ConnectionId) {
+        self.lose(id, CloseReason::Reset);
+        self.settle();
+    }
+
+    /// The peer stops taking bytes.
+    pub fn stall(&mut self, id: ConnectionId) {
+        self.peer(id).taking = Taking::Nothing;
+    }
+
+    /// The peer takes bytes again.
+    pub fn take(&mut self, id: ConnectionId) {
+        self.peer(id).taking = Taking::Everything;
+        self.settle();
+    }
+
+    /// How many bytes the peer has not taken.
+    pub fn unsent(&mut self, id: ConnectionId) -> usize {
+        self.peer(id).wire.unsent.borrow().len()
+    }
+
+    /// Whether the plugin has paused reading.
+    pub fn is_paused(&mut self, id: ConnectionId) -> bool {
+        self.peer(id).wire.paused.get()
+    }
+
+    /// Time passes; timers and idle timeouts that fall due do so in order, each at its own time.
+    pub fn advance(&mut self, time: Duration) {
+        let end = reactor::with(|reactor| reactor.now.saturating_add(time));
+        while let Some(due) = self.next_due().filter(|due| *due <= end) {
+            reactor::with(|reactor| reactor.now = reactor.now.max(due));
+            self.settle();
+        }
+        reactor::with(|reactor| reactor.now = end);
+        self.settle();
+    }
+
+    /// The service is going away in this much time.
+    pub fn draining(&mut self, deadline: Duration) {
+        instance::draining::<P>(crate::host::nanoseconds(deadline));
+        self.settle();
+    }
+
+    /// The timers that are running: what the plugin waits for.
+    pub fn timers(&self) -> usize {
+        reactor::with(|reactor| reactor.timers.len())
+    }
+
+    /// The connections that the plugin asked for and that were not answered, oldest first.
+    pub fn dials(&self) -> Vec<(OperationId, String)> {
+        reactor::with(|reactor| {
+            reactor
+                .connects
+                .iter()
+                .map(|(id, asked)| ((*id).into(), asked.what.clone()))
+                .collect()
+        })
+    }
+
+    /// Answers a dial: the connection is there.
+    pub fn accept(&mut self, dial: OperationId) -> ConnectionId {
+        let asked = reactor::with(|reactor| reactor.connects.remove(&dial.as_u64()));
+        assert!(asked.is_some(), "no dial {dial:?} is waiting");
+        let peer = Address::Socket(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), CLIENT_PORT)));
+        let (id, is_taken) = self.made(&peer, types::Origin::Dialed(dial.as_u64()));
+        let refused = || Error {
+            code: ErrorCode::Closed,
+            message: "the plugin refused the connection".into(),
+        };
+        instance::completed(
+            dial.as_u64(),
+            if is_taken {
+                Ok(Value::Nothing)
+            } else {
+                Err(refused())
+            },
+        );
+        self.settle();
+        id
+    }
+
+    /// The look-ups that the plugin asked for and that were not answered, oldest first.
+    pub fn lookups(&self) -> Vec<(OperationId, String)> {
+        reactor::with(|reactor| {
+            reactor
+                .resolves
+                .iter()
+                .map(|(id, asked)| ((*id).into(), asked.what.clone()))
+                .collect()
+        })
+    }
+
+    /// Answers a look-up.
+    pub fn answer(&mut self, lookup: OperationId, addresses: &[IpAddr]) {
+        let id = lookup.as_u64();
+        reactor::with(|reactor| {
+            assert!(
+                reactor.resolves.remove(&id).is_some(),
+                "no look-up {lookup:?} is waiting"
+            );
+            let found = addresses
+                .iter()
+                .map(|ip| Address::Socket(SocketAddr::new(*ip, 0)).to_contract())
+                .collect();
+            reactor.addresses.insert(id, found);
+        });
+        instance::completed(id, Ok(Value::Ready));
+        self.settle();
+    }
+
+    /// Fails a dial or a look-up.
+    pub fn fail(&mut self, operation: OperationId, code: ErrorCode) {
+        let id = operation.as_u64();
+        reactor::with(|reactor| {
+            let dial = reactor.connects.remove(&id);
+            let lookup = reactor.resolves.remove(&id);
+            assert!(
+                dial.is_some() || lookup.is_some(),
+                "no operation {operation:?} is waiting"
+            );
+        });
+        instance::completed(
+            id,
+            Err(Error {
+                message: format!("{code:?}").to_lowercase(),
+                code,
+            }),
+        );
+        self.settle();
+    }
+
+    /// Takes the lines that were logged.
+    pub fn logged(&mut self) -> Vec<(Level, String)> {
+        reactor::with(|reactor| std::mem::take(&mut reactor.log))
+    }
+
+    fn made(&mut self, peer: &Address, origin: types::Origin) -> (ConnectionId, bool) {
+        let wire = Wire::new(
+            Address::Socket(listener()).to_contract(),
+            peer.to_contract(),
+        );
+        let session = Session::<P>::made(Connection::new(Rc::clone(&wire)), origin);
+        let (id, is_taken) = (wire.id, session.is_some());
+        self.peers.insert(id, Peer::new(wire, session));
+        (id, is_taken)
+    }
+
+    fn peer(&mut self, id: ConnectionId) -> &mut Peer<P> {
+        match self.peers.get_mut(&id) {
+            Some(peer) => peer,
+            None => panic!("there is no connection {id}"),
+        }
+    }
+
+    /// Lets everything happen that happens by itself at this time.
+    fn settle(&mut self) {
+        for _ in 0..MAX_TURNS {
+            let ids: Vec<_> = self.peers.keys().copied().collect();
+            let moved = ids.into_iter().filter(|id| self.turn(*id)).count();
+            let due = reactor::with(|reactor| {
+                let first = reactor.timers.first_entry()?;
+                if first.key().0 <= reactor.now {
+                    Some(first.remove_entry().0.1)
+                } else {
+                    None
+                }
+            });
+            match due {
+                Some(timer) => instance::completed(timer, Ok(Value::Nothing)),
+                None if moved == 0 => return,
+                None => {}
+            }
+        }
+        panic!("the plugin does not come to rest: {MAX_TURNS} turns at one time");
+    }
+
+    /// Does the next thing that a connection has to do; says whether there was one.
+    fn turn(&mut self, id: ConnectionId) -> bool {
+        let now = reactor::with(|reactor| reactor.now);
+        let peer = self.peer(id);
+        if peer.lost.is_some() {
+            return false;
+        }
+        let wire = Rc::clone(&peer.wire);
+        if wire.ending.get() == Ending::Abort {
+            return self.lose(id, CloseReason::AbortedHere);
+        }
+        if peer.taking == Taking::Everything && !wire.unsent.borrow().is_empty() {
+            peer.received.append(&mut wire.unsent.borrow_mut());
+            wire.last_moved.set(now);
+        }
+        let unsent = wire.unsent.borrow().len();
+        if unsent > MAX_UNSENT {
+            return self.lose(id, CloseReason::Limit("unsent bytes".into()));
+        }
+        if unsent < LOW_WATER && wire.was_full.replace(false) {
+            peer.callback(Session::writable);
+            return true;
+        }
+        if wire.ending.get() == Ending::Close {
+            return unsent == 0 && self.lose(id, CloseReason::ClosedHere);
+        }
+        if wire
+            .idle_timeout
+            .get()
+            .is_some_and(|timeout| now.saturating_sub(wire.last_moved.get()) >= timeout)
+        {
+            return self.lose(id, CloseReason::Idle);
+        }
+        if wire.paused.get() || unsent >= HIGH_WATER {
+            return false;
+        }
+        let incoming = wire.incoming.borrow_mut().pop_front();
+        if let Some(data) = incoming {
+            wire.last_moved.set(now);
+            for part in data.chunks(MAX_DELIVERY) {
+                peer.callback(|session| session.data_received(part));
+            }
+            return true;
+        }
+        if peer.write_closed && !std::mem::replace(&mut peer.read_closed, true) {
+            peer.callback(Session::read_closed);
+            return true;
+        }
+        peer.read_closed
+            && wire.write_closed.get()
+            && unsent == 0
+            && self.lose(id, CloseReason::Done)
+    }
+
+    /// Ends a connection. Always true, for [`turn`](Self::turn).
+    fn lose(&mut self, id: ConnectionId, reason: CloseReason) -> bool {
+        let peer = self.peer(id);
+        if peer.lost.is_some() {
+            return true;
+        }
+        peer.wire.ending.set(Ending::Lost);
+        peer.wire.unsent.take();
+        peer.wire.incoming.take();
+        peer.lost = Some(reason.clone());
+        let session = peer.session.take();
+        reactor::with(|reactor| {
+            reactor.timers.retain(|_, owner| *owner != Some(id));
+            reactor.connects.retain(|_, asked| asked.owner != Some(id));
+            reactor.resolves.retain(|_, asked| asked.owner != Some(id));
+        });
+        if let Some(session) = session {
+            session.connection_lost(reason);
+        }
+        true
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        let timer =
+            reactor::with(|reactor| reactor.timers.first_key_value().map(|((due, _), _)| *due));
+        let open = self.peers.values().filter(|peer| peer.lost.is_none());
+        let idle = open.filter_map(|peer| {
+            Some(
+                peer.wire
+                    .last_moved
+                    .get()
+                    .saturating_add(peer.wire.idle_timeout.get()?),
+            )
+        });
+        idle.chain(timer).min()
+    }
+}
+
+impl<P: Swap> Host<P> {
+    /// Moves the state to another version of the plugin, which takes over the connections. If that fails, everything is back with the old one.
+    pub fn swap<N: Swap>(mut self, config: &str) -> Result<Host<N>, (Self, SwapError)> {
+        let Some(format) = N::FORMATS.iter().find(|format| P::FORMATS.contains(format)) else {
+            return Err((self, SwapError::NoCommonFormat));
+        };
+        let mut saved = BTreeMap::new();
+        let factory = match instance::save::<P>(format) {
+            Ok(state) => state,
+            Err(refusal) => return Err((self, SwapError::Refused(refusal))),
+        };
+        for (id, peer) in &self.peers {
+            match peer
+                .session
+                .as_ref()
+                .map(|session| session.save(format))
+                .transpose()
+            {
+                Ok(state) => saved.insert(*id, state),
+                Err(refusal) => return Err((self, SwapError::Refused(refusal))),
+            };
+        }
+        let old = Suspended::take();
+        match Self::restore_all::<N>(&self.peers, saved, format, config, &factory) {
+            Ok(mut sessions) => {
+                // The host drops the old instance without running its destructors.
+                std::mem::forget(old);
+                let mut peers = BTreeMap::new();
+                while let Some((id, mut peer)) = self.peers.pop_first() {
+                    std::mem::forget(peer.session.take());
+                    peers.insert(id, peer.with_session(sessions.remove(&id)));
+                }
+                let mut host = Host { peers };
+                host.settle();
+                Ok(host)
+            }
+            Err(why) => {
+                // What the new instance did is undone; its handles must not close the old one's connections.
+                std::mem::forget(Suspended::take());
+                old.resume();
+                Err((self, SwapError::NotRestored(why)))
+            }
+        }
+    }
+
+    fn restore_all<N: Swap>(
+        peers: &BTreeMap<ConnectionId, Peer<P>>,
+        saved: BTreeMap<ConnectionId, Option<Vec<u8>>>,
+        format: &str,
+        config: &str,
+        factory: &[u8],
+    ) -> Result<BTreeMap<ConnectionId, Session<N>>, String> {
+        instance::configure::<N>(config.to_owned())?;
+        instance::restore::<N>(format, factory)?;
+        let mut sessions = BTreeMap::new();
+        for (id, state) in saved {
+            let (Some(state), Some(peer)) = (state, peers.get(&id)) else {
+                continue;
+            };
+            match Session::<N>::restore(Connection::new(Rc::clone(&peer.wire)), format, &state) {
+                Ok(session) => sessions.insert(id, session),
+                Err(why) => {
+                    std::mem::forget(sessions);
+                    peer.wire.ending.set(Ending::Open);
+                    return Err(why);
+                }
+            };
+        }
+        Ok(sessions)
+    }
+}
+
+impl<P: Protocol> fmt::Debug for Host<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("connections", &self.peers.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a swap did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SwapError {
+    /// The two versions have no state format in common.
+    NoCommonFormat,
+    /// The old version did not save.
+    Refused(Refusal),
+    /// The new version did not take over; this is what it said.
+    NotRestored(String),
+}
+
+struct Peer<P: Protocol> {
+    wire: Rc<Wire>,
+    session: Option<Session<P>>,
+    received: Vec<u8>,
+    taking: Taking,
+    /// The peer will send no more.
+    write_closed: bool,
+    /// The plugin was told so.
+    read_closed: bool,
+    lost: Option<CloseReason>,
+}
+
+impl<P: Protocol> Peer<P> {
+    fn new(wire: Rc<Wire>, session: Option<Session<P>>) -> Self {
+        Self {
+            wire,
+            session,
+            received: Vec::new(),
+            taking: Taking::Everything,
+            write_closed: false,
+            read_closed: false,
+            lost: None,
+        }
+    }
+
+    fn with_session<N: Protocol>(self, session: Option<Session<N>>) -> Peer<N> {
+        let Self {
+            wire,
+            session: _,
+            received,
+            taking,
+            write_closed,
+            read_closed,
+            lost,
+        } = self;
+        Peer {
+            wire,
+            session,
+            received,
+            taking,
+            write_closed,
+            read_closed,
+            lost,
+        }
+    }
+
+    fn callback(&self, call: impl FnOnce(&Session<P>)) {
+        if let Some(session) = &self.session {
+            call(session);
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    Everything,
+    Nothing,
+}
+
+fn listener() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, LISTENER_PORT))
+}
+
+const LISTENER_PORT: u16 = 7;
+const CLIENT_PORT: u16 = 50_000;
+/// The contract's numbers: what `writable` waits for, what one `data_received` has at most, and the default limit of unsent bytes.
+const LOW_WATER: usize = 16 * 1024;
+const MAX_DELIVERY: usize = 64 * 1024;
+const MAX_UNSENT: usize = 1024 * 1024;
+/// A plugin that has not come to rest after so many turns never will.
+const MAX_TURNS: usize = 100_000;
