@@ -6,3 +6,5 @@ pub mod types;
 pub mod codec;
 
 pub mod config;
+
+pub mod session;

@@ -2,8 +2,9 @@
 
 use super::encode::{Line, decimal};
 use crate::types::{
+    command::Verb,
     name::Word,
-    reply::Reply,
+    reply::{CapReply, Reply},
 };
 
 /// Appends a reply from this server to a client, cut to the length of a message.
@@ -111,6 +112,17 @@ pub fn encode_reply(out: &mut Vec<u8>, server: Word<'_>, to: Word<'_>, reply: &R
         Reply::UsersDontMatch => line.numeric(*b"502", to).text(&[b"Cannot change mode for other users"]),
         Reply::InvalidKey { channel } => line.numeric(*b"525", to).word(*channel).text(&[b"Key is not well-formed"]),
         Reply::InvalidModeParam { target, letter, parameter, reason } => line.numeric(*b"696", to).word(*target).word(*letter).word(*parameter).text(&[reason.as_bytes()]),
+    };
+    line.finish();
+}
+
+/// Appends an answer to CAP.
+pub fn encode_cap_reply(out: &mut Vec<u8>, server: Word<'_>, to: Word<'_>, reply: &CapReply<'_>) {
+    let line = Line::new(out).prefix(server).verb(Verb::Cap).word(to);
+    let line = match reply {
+        CapReply::Ls => line.word(Word::quote(b"LS")).text(&[]),
+        CapReply::List => line.word(Word::quote(b"LIST")).text(&[]),
+        CapReply::Nak(names) => line.word(Word::quote(b"NAK")).text(&[names.as_bytes()]),
     };
     line.finish();
 }

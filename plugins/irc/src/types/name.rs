@@ -78,6 +78,12 @@ impl fmt::Debug for Text<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct List<'a>(Word<'a>);
 
+impl<'a> From<Word<'a>> for List<'a> {
+    fn from(word: Word<'a>) -> Self {
+        Self(word)
+    }
+}
+
 impl<'a> List<'a> {
     /// Takes a parameter as a list.
     pub fn new(word: Word<'a>) -> Self {
@@ -89,9 +95,14 @@ impl<'a> List<'a> {
         self.0
     }
 
+    /// The places of the list, also empty ones.
+    pub fn places(self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.as_bytes().split(|b| *b == b',')
+    }
+
     /// What the list holds; empty places are passed over.
     pub fn items(self) -> impl Iterator<Item = Word<'a>> {
-        self.0.as_bytes().split(|b| *b == b',').filter_map(Word::new)
+        self.places().filter_map(Word::new)
     }
 }
 
@@ -140,7 +151,7 @@ impl fmt::Debug for Nick {
 pub struct ChannelName(Short<{ ChannelName::MAX }>);
 
 impl ChannelName {
-    /// The longest that can be built, in bytes: "names are strings of length up to fifty characters"
+    /// The longest that can be built, in bytes: "of length up to fifty (50) characters"
     /// ([RFC 2812 section 1.3](https://www.rfc-editor.org/rfc/rfc2812#section-1.3)).
     pub const MAX: usize = 50;
 

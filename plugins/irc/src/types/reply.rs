@@ -213,3 +213,14 @@ pub enum Reply<'a> {
     /// `696 <target> <letter> <parameter> :<reason>`
     InvalidModeParam { target: Word<'a>, letter: Word<'a>, parameter: Word<'a>, reason: Text<'a> },
 }
+
+/// The server's side of [capability negotiation](https://ircv3.net/specs/extensions/capability-negotiation). This server has none to offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CapReply<'a> {
+    /// `CAP <nick> LS :`
+    Ls,
+    /// `CAP <nick> LIST :`
+    List,
+    /// `CAP <nick> NAK :<names>`
+    Nak(Text<'a>),
+}

@@ -1,0 +1,1 @@
+//! The outputs that transcripts do not show.

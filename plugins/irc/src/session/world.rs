@@ -1,0 +1,178 @@
+//! The shared state: who is there, and in which channels. It knows no messages.
+
+use std::collections::HashMap;
+
+use super::{
+    channel::{Channel, ChannelId, Membership},
+    user::{ClientId, Registration, User},
+};
+use crate::types::{
+    mode::{Flags, UserFlag},
+    name::{ChannelName, Folded, Nick},
+};
+
+/// Users, channels, and the ways to find them. Everything that is looked up per message is looked up by hash.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) unregistered: HashMap<ClientId, Registration>,
+    pub(super) users: HashMap<ClientId, User>,
+    pub(super) channels: HashMap<ChannelId, Channel>,
+    /// Whose nickname this is; also those of clients that have not registered.
+    nicks: HashMap<Folded, ClientId>,
+    names: HashMap<Folded, ChannelId>,
+    last_channel: u64,
+    pub(super) operators: u64,
+    pub(super) invisible: u64,
+    /// The most users there have been at a time.
+    pub(super) peak: u64,
+}
+
+/// Whether a nickname could be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    Taken,
+    InUse,
+}
+
+/// What became of a channel when a member left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Others are still there.
+    Lives,
+    /// That was the last member.
+    Empty,
+}
+
+impl World {
+    pub(super) fn user(&self, id: ClientId) -> Option<&User> {
+        self.users.get(&id)
+    }
+
+    pub(super) fn user_named(&self, nick: &[u8]) -> Option<&User> {
+        self.users.get(self.nicks.get(&Nick::new(nick)?.folded())?)
+    }
+
+    pub(super) fn channel(&self, id: ChannelId) -> Option<&Channel> {
+        self.channels.get(&id)
+    }
+
+    pub(super) fn channel_named(&self, name: &[u8]) -> Option<&Channel> {
+        self.channels.get(self.names.get(&ChannelName::new(name)?.folded())?)
+    }
+
+    /// The channel, if this user may know of it.
+    pub(super) fn visible_channel(&self, asker: ClientId, name: &[u8]) -> Option<&Channel> {
+        self.channel_named(name).filter(|channel| channel.is_visible_to(asker))
+    }
+
+    /// The channels that a user is in.
+    pub(super) fn channels_of<'w>(&'w self, user: &'w User) -> impl Iterator<Item = &'w Channel> {
+        user.channels.iter().filter_map(|id| self.channels.get(id))
+    }
+
+    /// All channels that a user may know of, oldest first.
+    pub(super) fn visible_channels(&self, asker: ClientId) -> Vec<&Channel> {
+        let mut channels: Vec<_> = self.channels.values().filter(|channel| channel.is_visible_to(asker)).collect();
+        channels.sort_unstable_by_key(|channel| channel.id);
+        channels
+    }
+
+    /// All users that are visible to one, in the order in which they came.
+    pub(super) fn visible_users(&self, asker: &User) -> Vec<&User> {
+        let mut users: Vec<_> = self.users.values().filter(|user| self.is_visible(asker, user)).collect();
+        users.sort_unstable_by_key(|user| user.id());
+        users
+    }
+
+    /// Whether one user sees another in lists: not one with mode `i` with whom no channel is shared.
+    pub(super) fn is_visible(&self, asker: &User, user: &User) -> bool {
+        !user.invisible || user.id() == asker.id() || self.channels_of(user).any(|channel| channel.has_member(asker.id()))
+    }
+
+    /// Gives a nickname to a client, which gives up the one it had.
+    pub(super) fn claim(&mut self, id: ClientId, old: Option<Nick>, new: Nick) -> Claim {
+        match self.nicks.get(&new.folded()) {
+            Some(owner) if *owner != id => return Claim::InUse,
+            _ => {}
+        }
+        self.release(old);
+        self.nicks.insert(new.folded(), id);
+        Claim::Taken
+    }
+
+    pub(super) fn release(&mut self, nick: Option<Nick>) {
+        if let Some(nick) = nick {
+            self.nicks.remove(&nick.folded());
+        }
+    }
+
+    pub(super) fn insert_user(&mut self, user: User) {
+        self.invisible += u64::from(user.invisible);
+        self.users.insert(user.id(), user);
+        self.peak = self.peak.max(count(self.users.len()));
+    }
+
+    /// Removes a user, who must have left all channels.
+    pub(super) fn remove_user(&mut self, id: ClientId) -> Option<User> {
+        let user = self.users.remove(&id)?;
+        self.release(Some(user.nick));
+        self.invisible -= u64::from(user.invisible);
+        self.operators -= u64::from(user.operator);
+        Some(user)
+    }
+
+    /// Sets or clears a user's mode; whether that changed anything.
+    pub(super) fn set_user_flag(&mut self, id: ClientId, flag: UserFlag, value: bool) -> bool {
+        let Some(user) = self.users.get_mut(&id) else { return false };
+        let slot = match flag {
+            UserFlag::Invisible => &mut user.invisible,
+            UserFlag::Operator => &mut user.operator,
+            UserFlag::Wallops => &mut user.wallops,
+        };
+        if std::mem::replace(slot, value) == value {
+            return false;
+        }
+        let total = match flag {
+            UserFlag::Invisible => &mut self.invisible,
+            UserFlag::Operator => &mut self.operators,
+            UserFlag::Wallops => return true,
+        };
+        *total = if value { *total + 1 } else { *total - 1 };
+        true
+    }
+
+    /// Makes an empty channel, which someone must enter.
+    pub(super) fn create_channel(&mut self, name: ChannelName, created: u64, flags: Flags) -> ChannelId {
+        self.last_channel += 1;
+        let id = ChannelId(self.last_channel);
+        self.names.insert(name.folded(), id);
+        self.channels.insert(id, Channel::new(id, name, created, flags));
+        id
+    }
+
+    pub(super) fn enter(&mut self, id: ClientId, channel: ChannelId, membership: Membership) {
+        let (Some(user), Some(room)) = (self.users.get_mut(&id), self.channels.get_mut(&channel)) else { return };
+        user.invites.retain(|invitation| invitation.channel != channel);
+        user.channels.push(channel);
+        room.members.insert(id, membership);
+    }
+
+    pub(super) fn leave(&mut self, id: ClientId, channel: ChannelId) -> Left {
+        if let Some(user) = self.users.get_mut(&id) {
+            user.channels.retain(|c| *c != channel);
+        }
+        let Some(room) = self.channels.get_mut(&channel) else { return Left::Empty };
+        room.members.remove(&id);
+        if !room.members.is_empty() {
+            return Left::Lives;
+        }
+        self.names.remove(&room.name.folded());
+        self.channels.remove(&channel);
+        Left::Empty
+    }
+}
+
+/// A length as the replies count.
+pub(super) fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
