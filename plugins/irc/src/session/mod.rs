@@ -164,8 +164,10 @@ impl Network {
 
     /// A client sent more bytes without a line end than a line can have; they were thrown away.
     pub fn handle_overlong(&mut self, id: ClientId, now: Now) {
-        self.heard(id, now);
-        self.handle_error(id, DecodeError::TooLong);
+        if self.admit(id, b"", now) {
+            self.heard(id, now);
+            self.handle_error(id, DecodeError::TooLong);
+        }
     }
 
     /// A client sent a command.
@@ -199,7 +201,13 @@ impl Network {
         self.deadlines.clear();
     }
 
-    /// The next thing to do. To be called until there is none, after each `handle_*`.
+    /// Whether so much waits to be transmitted that no other line should be handled before. Up to that, lines that arrived together may be
+    /// handled together, and what they say in the same place goes out as one write.
+    pub fn is_congested(&self) -> bool {
+        self.out.len() >= CONGESTION
+    }
+
+    /// The next thing to do. To be called until there is none, after `handle_*`.
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
         self.out.poll()
     }
@@ -392,3 +400,6 @@ fn not_a_channel(name: Word<'_>) -> Reply<'_> {
 fn closing_link(host: &Host, reason: &[u8]) -> Vec<u8> {
     [b"Closing Link: ", host.as_word().as_bytes(), b" (", reason, b")"].concat()
 }
+
+/// How many bytes may wait before they must be transmitted.
+const CONGESTION: usize = 16 * 1024;

@@ -111,7 +111,7 @@ impl Outbox {
         })
     }
 
-    /// How many bytes wait: what one command has said, as everything is polled after each.
+    /// How many bytes wait.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.read
     }
@@ -185,11 +185,12 @@ impl Outbox {
         self.push(Action::Close(client));
     }
 
-    /// Queues an action for the bytes since the last one. Writes in a row to the same client become one.
+    /// Queues an action for the bytes since the last one. Writes in a row to the same receivers become one.
     fn push(&mut self, action: Action) {
         let end = self.bytes.len();
+        let is_write = matches!(action, Action::Send(_) | Action::Broadcast(..));
         match self.queue.back_mut() {
-            Some((Action::Send(last), last_end)) if action == Action::Send(*last) => *last_end = end,
+            Some((last, last_end)) if is_write && *last == action => *last_end = end,
             _ => self.queue.push_back((action, end)),
         }
     }
