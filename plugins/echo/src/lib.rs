@@ -43,7 +43,7 @@ impl Protocol for Echo {
     fn connection_lost(&mut self, cx: &mut Context<'_, Echoes>, reason: CloseReason) {
         let (peer, total) = (cx.connection.peer(), cx.factory.total);
         log::debug!(
-            "{peer}: echoed {} bytes, {total} in all; ended: {reason:?}",
+            "{peer}: echoed {} bytes, {total} in all; ended: {reason}",
             self.echoed
         );
     }

@@ -24,7 +24,7 @@ fn counters_survive_a_swap() {
     let log = host.logged();
     assert_eq!(
         log[0].1,
-        "127.0.0.1:50000: echoed 7 bytes, 10 in all; ended: CloseReason::ClosedHere"
+        "127.0.0.1:50000: echoed 7 bytes, 10 in all; ended: closed here"
     );
 }
 

@@ -19,7 +19,7 @@ use crate::{
     },
     clock,
     connection::{Address, ConnectionId},
-    executor::{self, Task},
+    executor::{self, Kind, Task},
     host, log,
     stream::Stream,
 };
@@ -171,14 +171,17 @@ impl<T: 'static> Deferred<T> {
     /// Gives the operation up. The same as dropping it, with a name.
     pub fn cancel(self) {}
 
-    /// Runs what is chained to it as a [task](crate::spawn), which is cancelled when the returned handle is dropped. An error that nobody handled is
-    /// logged at level `debug`.
+    /// Runs what is chained to it, until the returned handle is dropped. An error that nobody handled is logged at level `debug`.
+    ///
+    /// It belongs to a session or to the instance, as a [task](crate::spawn) does; but it does not keep its session from moving to another
+    /// version of the plugin. A session that wants the result there saves the [`id`](Self::id) and [adopts](Self::adopt) it.
     pub fn start(self) -> Task {
-        executor::spawn(async move {
+        let run = async move {
             if let Err(error) = self.future.await {
                 log::debug!("deferred: {error}");
             }
-        })
+        };
+        executor::start(run, executor::owner(), Kind::Restartable)
     }
 
     /// [`start`](Self::start)s it, and lets it run with nobody holding it.
@@ -274,6 +277,12 @@ pub(crate) fn session_ended(owner: ConnectionId) {
             ))),
         }
     }
+}
+
+/// Whether something waits for an operation.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn is_awaited(id: u64) -> bool {
+    OPERATIONS.with_borrow(|operations| operations.contains_key(&id))
 }
 
 /// Takes the table of operations out of this thread, and puts one back.
@@ -385,14 +394,6 @@ impl State {
         }
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {}
 
 fn closed(message: &str) -> Error {
     Error {

@@ -11,6 +11,7 @@ mod instance;
 mod looping_call;
 mod protocol;
 mod stream;
+mod types;
 
 pub mod clock;
 pub mod framing;

@@ -83,12 +83,13 @@ impl Stream {
             return Poll::Ready(Ok(read));
         }
         if let Some(reason) = &*shared.lost.borrow() {
-            return Poll::Ready(match reason {
-                CloseReason::Done | CloseReason::ClosedHere => Ok(0),
-                reason => Err(io::Error::new(
+            return Poll::Ready(if reason.is_clean() {
+                Ok(0)
+            } else {
+                Err(io::Error::new(
                     io::ErrorKind::ConnectionReset,
-                    format!("connection lost: {reason:?}"),
-                )),
+                    reason.to_string(),
+                ))
             });
         }
         if shared.read_closed.get() {

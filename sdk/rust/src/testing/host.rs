@@ -218,7 +218,7 @@ impl<P: Protocol> Host<P> {
         instance::completed(
             id,
             Err(Error {
-                message: format!("{code:?}").to_lowercase(),
+                message: code.to_string(),
                 code,
             }),
         );
@@ -293,6 +293,9 @@ impl<P: Protocol> Host<P> {
             peer.callback(Session::writable);
             return true;
         }
+        if peer.read_closed && wire.write_closed.get() && unsent == 0 {
+            return self.lose(id, CloseReason::Done);
+        }
         if wire.ending.get() == Ending::Close {
             return unsent == 0 && self.lose(id, CloseReason::ClosedHere);
         }
@@ -318,10 +321,7 @@ impl<P: Protocol> Host<P> {
             peer.callback(Session::read_closed);
             return true;
         }
-        peer.read_closed
-            && wire.write_closed.get()
-            && unsent == 0
-            && self.lose(id, CloseReason::Done)
+        false
     }
 
     /// Ends a connection. Always true, for [`turn`](Self::turn).
@@ -384,6 +384,11 @@ impl<P: Swap> Host<P> {
                 Err(refusal) => return Err((self, SwapError::Refused(refusal))),
             };
         }
+        let snapshots: Vec<_> = self
+            .peers
+            .values()
+            .map(|peer| (Rc::clone(&peer.wire), peer.wire.snapshot()))
+            .collect();
         let old = Suspended::take();
         match Self::restore_all::<N>(&self.peers, saved, format, config, &factory) {
             Ok(mut sessions) => {
@@ -394,6 +399,7 @@ impl<P: Swap> Host<P> {
                     std::mem::forget(peer.session.take());
                     peers.insert(id, peer.with_session(sessions.remove(&id)));
                 }
+                reactor::forget_orphans();
                 let mut host = Host { peers };
                 host.settle();
                 Ok(host)
@@ -402,6 +408,10 @@ impl<P: Swap> Host<P> {
                 // What the new instance did is undone; its handles must not close the old one's connections.
                 std::mem::forget(Suspended::take());
                 old.resume();
+                reactor::forget_orphans();
+                for (wire, put_back) in snapshots {
+                    put_back(&wire);
+                }
                 Err((self, SwapError::NotRestored(why)))
             }
         }
@@ -425,7 +435,6 @@ impl<P: Swap> Host<P> {
                 Ok(session) => sessions.insert(id, session),
                 Err(why) => {
                     std::mem::forget(sessions);
-                    peer.wire.ending.set(Ending::Open);
                     return Err(why);
                 }
             };

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     bindings::nethost::plugin::{log::Level, types},
     connection::{ConnectionId, HIGH_WATER},
-    executor,
+    deferred, executor,
 };
 
 pub(crate) fn after(delay: u64) -> u64 {
@@ -226,6 +226,28 @@ impl Wire {
         })
     }
 
+    /// What a swap that fails puts back.
+    pub(crate) fn snapshot(&self) -> impl Fn(&Self) + use<> {
+        let (unsent, ending, write_closed) = (
+            self.unsent.borrow().len(),
+            self.ending.get(),
+            self.write_closed.get(),
+        );
+        let (paused, idle_timeout, was_full) = (
+            self.paused.get(),
+            self.idle_timeout.get(),
+            self.was_full.get(),
+        );
+        move |wire| {
+            wire.unsent.borrow_mut().truncate(unsent);
+            wire.ending.set(ending);
+            wire.write_closed.set(write_closed);
+            wire.paused.set(paused);
+            wire.idle_timeout.set(idle_timeout);
+            wire.was_full.set(was_full);
+        }
+    }
+
     fn write(&self, data: &[u8]) -> u32 {
         if self.ending.get() == Ending::Lost {
             return 0;
@@ -274,6 +296,17 @@ impl Reactor {
         self.last_id += 1;
         self.last_id
     }
+}
+
+/// Forgets the operations that no instance waits for: what a swap does with those that were not adopted.
+pub(crate) fn forget_orphans() {
+    REACTOR.with_borrow_mut(|reactor| {
+        reactor
+            .timers
+            .retain(|(_, id), _| deferred::is_awaited(*id));
+        reactor.connects.retain(|id, _| deferred::is_awaited(*id));
+        reactor.resolves.retain(|id, _| deferred::is_awaited(*id));
+    });
 }
 
 /// Does something with this thread's reactor. No callback may run within it.
