@@ -219,9 +219,8 @@ fn pong<'a>(params: &mut Params<'a>) -> Result<Command<'a>, DecodeError<'a>> {
 /// `Command: PRIVMSG, Parameters: <msgtarget> <text to be sent>`
 fn targets_and_text<'a>(verb: Verb, params: &mut Params<'a>) -> Result<(List<'a>, Text<'a>), DecodeError<'a>> {
     let targets = params.filled().ok_or(DecodeError::NoRecipient(verb))?;
-    let targets = params.name(targets)?;
     let text = params.filled().ok_or(DecodeError::NoText(verb))?;
-    Ok((List::new(targets), text))
+    Ok((List::new(params.name(targets)?), text))
 }
 
 /// `Command: WHOIS, Parameters: [ <target> ] <mask> *( "," <mask> )`
@@ -279,8 +278,8 @@ fn channel_change<'a>(sign: Sign, letter: u8, params: &mut Params<'a>) -> Channe
     };
     let bytes = parameter.as_bytes();
     let change = match letter {
-        b'o' => Word::new(bytes).map(|nick| ChannelChange::Privilege(sign, Privilege::Operator, nick)),
-        b'v' => Word::new(bytes).map(|nick| ChannelChange::Privilege(sign, Privilege::Voice, nick)),
+        b'o' => Nick::new(bytes).map(|nick| ChannelChange::Privilege(sign, Privilege::Operator, nick)),
+        b'v' => Nick::new(bytes).map(|nick| ChannelChange::Privilege(sign, Privilege::Voice, nick)),
         b'b' => Mask::new(bytes).map(|mask| ChannelChange::Ban(sign, mask)),
         b'k' => Key::new(bytes).map(ChannelChange::SetKey),
         _ => number(bytes).filter(|n| *n > 0).map(ChannelChange::SetLimit),

@@ -8,7 +8,7 @@ use super::{
 use crate::types::{
     command::Command,
     mode::{ChannelChange, Privilege, Sign, UserChange, UserFlag},
-    name::{ChannelName, Mask, Text, Word},
+    name::{ChannelName, Mask, Nick, Text, Word},
     reply::Reply,
 };
 
@@ -131,9 +131,9 @@ impl Network {
                 add_ban(room, mask, who, now)
             }
             ChannelChange::Ban(Sign::Clear, mask) => {
-                let before = room.bans.len();
-                room.bans.retain(|ban| !ban.mask.same(mask));
-                room.bans.len() < before
+                let at = room.bans.iter().position(|ban| ban.mask.same(mask))?;
+                // Told as it was set, by which clients find it in their lists.
+                return Some(ChannelChange::Ban(Sign::Clear, room.bans.remove(at).mask));
             }
             ChannelChange::Incomplete(..) => {
                 self.out.reply(user.to(), Reply::NeedMoreParams { command: Word::quote(b"MODE") });
@@ -157,23 +157,23 @@ impl Network {
         changed.then_some(change)
     }
 
-    fn apply_privilege<'a>(
+    fn apply_privilege(
         &mut self,
         id: ClientId,
         channel: ChannelId,
         sign: Sign,
         privilege: Privilege,
-        nick: Word<'a>,
-    ) -> Option<ChannelChange<'a>> {
+        nick: Nick,
+    ) -> Option<ChannelChange<'static>> {
         let user = self.world.user(id)?;
         let Some(other) = self.world.user_named(nick.as_bytes()) else {
-            self.out.reply(user.to(), Reply::NoSuchNick { name: nick });
+            self.out.reply(user.to(), Reply::NoSuchNick { name: nick.as_word() });
             return None;
         };
-        let (to, other) = (user.to(), other.id());
+        let (to, other, nick) = (user.to(), other.id(), other.nick);
         let room = self.world.channels.get_mut(&channel)?;
         let Some(member) = room.members.get_mut(&other) else {
-            self.out.reply(to, Reply::UserNotInChannel { nick, channel: room.name.as_word() });
+            self.out.reply(to, Reply::UserNotInChannel { nick: nick.as_word(), channel: room.name.as_word() });
             return None;
         };
         let slot = match privilege {

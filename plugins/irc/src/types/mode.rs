@@ -1,6 +1,6 @@
 //! Modes of users and channels.
 
-use super::name::{Key, Mask, Text, Word};
+use super::name::{Key, Mask, Nick, Text};
 
 /// Whether a mode is set or cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,7 +82,7 @@ pub enum ChannelChange<'a> {
     /// `+i`, `-m` and so on.
     Flag(Sign, ChannelFlag),
     /// `+o nick`, `-v nick`.
-    Privilege(Sign, Privilege, Word<'a>),
+    Privilege(Sign, Privilege, Nick),
     /// `+k key`.
     SetKey(Key),
     /// `-k`; the key that clients send with it does not matter.
