@@ -74,7 +74,8 @@ fn a_line_leaves_the_rest_to_the_caller() {
 fn length_prefixes_are_the_same_however_they_are_split() {
     let long = Err(TooLong { maximum: 5 });
     type New = fn(usize) -> LengthPrefixed;
-    let cases: &[(New, &[u8], &[Result<&str, TooLong>])] = &[
+    type Case<'a> = (New, &'a [u8], &'a [Result<&'a str, TooLong>]);
+    let cases: &[Case<'_>] = &[
         (LengthPrefixed::u8, b"", &[]),
         (LengthPrefixed::u8, b"\x00", &[Ok("")]),
         (
