@@ -1,5 +1,42 @@
-//! nethost
-mod build;
-mod contract;
-pub mod inspect;
+//! nethost: network protocol servers as WebAssembly components.
+//!
+//! The host owns sockets, transports and time; every protocol is a component behind the contract in `wit/`. This crate is the program `nethost` and,
+//! for its tests and benchmarks, a library. In reading order:
+//!
+//! * [`cli`]: what the program's user types.
+//! * [`endpoint`], [`grants`], [`limits`], [`manifest`]: what a service is told, checked once into types that cannot be wrong.
+//! * [`service`]: a service's life: start, swap, drain.
+//! * [`reactor`]: worker threads; the connections that they pump; timers, outbound connections, look-ups. Knows no wasm.
+//! * [`transport`]: the streams below.
+//! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
+//! * `imports`: the host side of the contract, where the two meet.
+//! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
+
+pub mod cli;
+pub mod endpoint;
+pub mod grants;
+pub mod limits;
 pub mod manifest;
+pub mod service;
+pub mod reactor;
+pub mod transport;
+pub mod engine;
+pub mod plugin;
+pub mod instance;
+mod imports;
+mod bindings;
+mod build;
+pub mod inspect;
+pub mod contract;
+
+/// Writes an error and its causes as one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}

@@ -110,6 +110,13 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 #[derive(Debug)]
 pub(crate) struct Mistake(anyhow::Error);
 
+impl Mistake {
+    /// Makes a mistake of a message.
+    pub(crate) fn new(message: String) -> Self {
+        Self(anyhow::Error::msg(message))
+    }
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:#}", self.0)

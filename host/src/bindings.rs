@@ -1,0 +1,21 @@
+//! The contract's bindings, and nothing else.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::use_self,
+    clippy::indexing_slicing,
+    elided_lifetimes_in_paths,
+    reason = "generated; the WIT has the documentation"
+)]
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "swappable-plugin",
+    imports: { default: trappable },
+    with: {
+        "nethost:plugin/transport.connection": crate::reactor::Connection,
+        "nethost:plugin/transport.group": crate::reactor::Group,
+    },
+});

@@ -1,0 +1,24 @@
+//! The host side of the contract's imported interfaces, one file each.
+//!
+//! Every function here only queues: none blocks, and none calls back into the guest.
+
+mod clock;
+pub(crate) mod convert;
+mod deferred;
+pub(crate) mod log;
+mod random;
+mod transport;
+
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::bindings::SwappablePlugin;
+use crate::bindings::nethost::plugin::types;
+use crate::instance::State;
+
+/// Offers the contract to components.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    SwappablePlugin::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+    transport::add_writes(linker)
+}
+
+impl types::Host for State {}

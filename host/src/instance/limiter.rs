@@ -1,0 +1,66 @@
+//! How much memory and how many tables an instance may have.
+
+use thiserror::Error;
+use wasmtime::ResourceLimiter;
+
+use crate::limits::Limits;
+
+/// Counts what an instance has; growing past the limit is an error, which ends the instance with its reason named.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    memory: usize,
+    memory_limit: usize,
+    table_limit: usize,
+}
+
+/// The limit that an instance would have passed.
+#[derive(Debug, Error)]
+pub(crate) enum Exceeded {
+    #[error("its memory would have grown past {0} bytes")]
+    Memory(usize),
+    #[error("a table would have grown past {0} elements")]
+    Table(usize),
+}
+
+impl Limiter {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            memory: 0,
+            memory_limit: limits.memory,
+            table_limit: limits.table_elements,
+        }
+    }
+
+    /// Returns the bytes of all linear memories.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.memory.saturating_add(desired.saturating_sub(current));
+        if total > self.memory_limit {
+            return Err(Exceeded::Memory(self.memory_limit).into());
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired > self.table_limit {
+            return Err(Exceeded::Table(self.table_limit).into());
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,541 @@
+//! Instances: one wasmtime store each, the unit of isolation, limits and swap. The only caller of a plugin's exports.
+
+mod limiter;
+mod staging;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use slab::Slab;
+use thiserror::Error;
+use wasmtime::component::ResourceAny;
+use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace};
+
+use crate::bindings::exports::nethost::plugin::swap_handler::Refusal;
+use crate::bindings::exports::nethost::plugin::{
+    deferred_handler, handler, session_swap_handler, swap_handler,
+};
+use crate::imports::convert;
+use crate::imports::log::Lines;
+use crate::limits::Limits;
+use crate::plugin::Plugin;
+use crate::reactor::{
+    CloseReason, Connection, Group, Handler, Holdings, Id, Origin, Outcome, SessionKey,
+};
+
+use limiter::Limiter;
+pub(crate) use staging::Staging;
+
+/// One instance of a plugin.
+pub struct Instance {
+    plugin: Arc<Plugin>,
+    holdings: Rc<Holdings>,
+    store: RefCell<Store<State>>,
+    /// With concurrency support off wasmtime does not notice when an instance is entered twice.
+    calling: Cell<bool>,
+    broken: Cell<bool>,
+    handler: handler::Guest,
+    deferred_handler: Option<deferred_handler::Guest>,
+    swap: Option<(swap_handler::Guest, session_swap_handler::Guest)>,
+    sessions: RefCell<Slab<ResourceAny>>,
+}
+
+/// The host's data in a store.
+pub(crate) struct State {
+    pub(crate) holdings: Rc<Holdings>,
+    /// What the guest's `connection` handles mean.
+    pub(crate) connections: Slab<Rc<Connection>>,
+    /// What the guest's `group` handles mean.
+    pub(crate) groups: Slab<Rc<Group>>,
+    pub(crate) lines: Lines,
+    pub(crate) staging: Staging,
+    limiter: Limiter,
+    budget: Budget,
+}
+
+/// Processor time that the current call has left.
+struct Budget {
+    time: Duration,
+    /// The thread's processor time when the first tick came within this call: reading it costs a system call, so a call that
+    /// ends within a tick never does.
+    since: Option<Duration>,
+}
+
+/// What a plugin did wrong. It ends the instance.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// The plugin's own failure: `unreachable`, a wrong memory access, ...
+    #[error("trapped: {0}")]
+    Trap(String),
+    /// A call took too long.
+    #[error("took more than {0:?} of processor time")]
+    Deadline(Duration),
+    /// Its memory or tables would have grown past the limit.
+    #[error("{0}")]
+    Memory(String),
+    /// A host function refused to go on.
+    #[error("{0}")]
+    Refused(String),
+    /// It was called while it was being called: the host's fault, stopped before harm.
+    #[error("called again while it was being called")]
+    Reentered,
+}
+
+/// Why an instance was not made, or not restored.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// `configure` or `restore` returned an error.
+    #[error("{call}: {message}")]
+    Refused {
+        /// The call.
+        call: &'static str,
+        /// What the plugin said.
+        message: String,
+    },
+    /// It broke.
+    #[error("{call} {fault}")]
+    Broken {
+        /// The call.
+        call: &'static str,
+        /// How.
+        fault: Fault,
+    },
+    /// It is busy; trying again may help.
+    #[error("busy")]
+    Busy,
+}
+
+impl Instance {
+    /// Instantiates and configures a plugin. It is not the holdings' handler yet.
+    pub fn new(
+        plugin: Arc<Plugin>,
+        holdings: Rc<Holdings>,
+        config: &str,
+    ) -> Result<Rc<Self>, StartError> {
+        Self::start(plugin, holdings, config, Staging::Live)
+    }
+
+    /// As [`Self::new`], but what `configure` and later the restoring do to the world waits for [`Self::commit`].
+    pub fn stage(
+        plugin: Arc<Plugin>,
+        holdings: Rc<Holdings>,
+        config: &str,
+    ) -> Result<Rc<Self>, StartError> {
+        Self::start(plugin, holdings, config, Staging::Held(Vec::new()))
+    }
+
+    fn start(
+        plugin: Arc<Plugin>,
+        holdings: Rc<Holdings>,
+        config: &str,
+        staging: Staging,
+    ) -> Result<Rc<Self>, StartError> {
+        let limits = &holdings.program().limits;
+        let state = State {
+            lines: Lines::new(&holdings.program().service, limits.log_lines),
+            holdings: holdings.clone(),
+            connections: Slab::new(),
+            groups: Slab::new(),
+            staging,
+            limiter: Limiter::new(limits),
+            budget: Budget {
+                time: limits.setup_time,
+                since: None,
+            },
+        };
+        let mut store = new_store(&plugin, limits, state);
+        let loaded = Self::load(&plugin, &mut store);
+        let (handler, deferred_handler, swap) = loaded.map_err(|error| {
+            let fault = Fault::of(&error, limits.setup_time);
+            log_fault(&plugin, &holdings, "instantiation", None, &fault, &error);
+            StartError::Broken {
+                call: "instantiation",
+                fault,
+            }
+        })?;
+        let instance = Rc::new(Self {
+            plugin,
+            holdings,
+            store: RefCell::new(store),
+            calling: Cell::new(false),
+            broken: Cell::new(false),
+            handler,
+            deferred_handler,
+            swap,
+            sessions: RefCell::default(),
+        });
+        instance.setup("configure", |store| {
+            instance.handler.call_configure(store, config)
+        })?;
+        Ok(instance)
+    }
+
+    #[expect(clippy::type_complexity, reason = "taken apart at once")]
+    fn load(
+        plugin: &Plugin,
+        store: &mut Store<State>,
+    ) -> wasmtime::Result<(
+        handler::Guest,
+        Option<deferred_handler::Guest>,
+        Option<(swap_handler::Guest, session_swap_handler::Guest)>,
+    )> {
+        let exports = &plugin.exports;
+        let instance = plugin.pre.instantiate(&mut *store)?;
+        let handler = exports.handler.load(&mut *store, &instance)?;
+        let deferred_handler = exports
+            .deferred_handler
+            .as_ref()
+            .map(|indices| indices.load(&mut *store, &instance))
+            .transpose()?;
+        let swap = match &exports.swap {
+            Some((shared, sessions)) => Some((
+                shared.load(&mut *store, &instance)?,
+                sessions.load(&mut *store, &instance)?,
+            )),
+            None => None,
+        };
+        Ok((handler, deferred_handler, swap))
+    }
+
+    /// Returns the plugin.
+    pub fn plugin(&self) -> &Arc<Plugin> {
+        &self.plugin
+    }
+
+    /// Returns whether a call failed, after which none is made.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// Returns the bytes of linear memory that the instance has.
+    pub fn memory(&self) -> usize {
+        self.store.borrow().data().limiter.memory()
+    }
+
+    /// Makes one call into the guest.
+    fn call<T>(
+        &self,
+        name: &'static str,
+        connection: Option<&Rc<Connection>>,
+        time: Duration,
+        call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<T, Fault> {
+        if self.calling.replace(true) {
+            return Err(Fault::Reentered);
+        }
+        if self.broken.get() {
+            self.calling.set(false);
+            return Err(Fault::Trap("it broke before".to_owned()));
+        }
+        let outer = self.holdings.enter(connection.map(|it| it.id()));
+        let mut store = self.store.borrow_mut();
+        store.data_mut().budget = Budget { time, since: None };
+        store.set_epoch_deadline(1);
+        let result = call(&mut store);
+        drop(store);
+        self.holdings.enter(outer);
+        self.calling.set(false);
+        result.map_err(|error| {
+            self.broken.set(true);
+            let fault = Fault::of(&error, time);
+            let context = connection.map(|connection| &**connection);
+            log_fault(&self.plugin, &self.holdings, name, context, &fault, &error);
+            fault
+        })
+    }
+
+    /// Makes a callback; a fault ends the instance and its connections.
+    fn callback<T>(
+        &self,
+        name: &'static str,
+        connection: Option<&Rc<Connection>>,
+        call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Option<T> {
+        let time = self.holdings.program().limits.callback_time;
+        match self.call(name, connection, time, call) {
+            Ok(value) => Some(value),
+            Err(_logged) => {
+                self.holdings.fail();
+                None
+            }
+        }
+    }
+
+    /// Makes a call that may take longer, and whose failure is told to who asked.
+    fn setup<T>(
+        &self,
+        name: &'static str,
+        call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Result<T, StartError> {
+        let time = self.holdings.program().limits.setup_time;
+        match self.call(name, None, time, call) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(message)) => Err(StartError::Refused {
+                call: name,
+                message,
+            }),
+            Err(fault) => Err(StartError::Broken { call: name, fault }),
+        }
+    }
+
+    fn session(&self, key: SessionKey) -> Option<ResourceAny> {
+        self.sessions.borrow().get(key.0).copied()
+    }
+
+    fn keep(&self, session: ResourceAny) -> SessionKey {
+        SessionKey(self.sessions.borrow_mut().insert(session))
+    }
+}
+
+impl Handler for Instance {
+    fn connection_made(&self, connection: &Rc<Connection>, origin: &Origin) -> Option<SessionKey> {
+        self.callback("connection-made", Some(connection), |store| {
+            let handle = store.data_mut().own(connection);
+            let origin = convert::origin(origin);
+            self.handler.call_connection_made(store, handle, &origin)
+        })?
+        .map(|session| self.keep(session))
+    }
+
+    fn data_received(&self, connection: &Rc<Connection>, session: SessionKey, data: &[u8]) {
+        if let Some(session) = self.session(session) {
+            self.callback("data-received", Some(connection), |store| {
+                self.handler
+                    .session()
+                    .call_data_received(store, session, data)
+            });
+        }
+    }
+
+    fn writable(&self, connection: &Rc<Connection>, session: SessionKey) {
+        if let Some(session) = self.session(session) {
+            self.callback("writable", Some(connection), |store| {
+                self.handler.session().call_writable(store, session)
+            });
+        }
+    }
+
+    fn read_closed(&self, connection: &Rc<Connection>, session: SessionKey) {
+        if let Some(session) = self.session(session) {
+            self.callback("read-closed", Some(connection), |store| {
+                self.handler.session().call_read_closed(store, session)
+            });
+        }
+    }
+
+    fn connection_lost(
+        &self,
+        connection: &Rc<Connection>,
+        session: SessionKey,
+        reason: &CloseReason,
+    ) {
+        let Some(session) = self.sessions.borrow_mut().try_remove(session.0) else {
+            return;
+        };
+        tracing::debug!(
+            service = self.holdings.program().service,
+            connection = connection.id().0,
+            peer = %connection.peer(),
+            ?reason,
+            "connection lost"
+        );
+        let reason = convert::close_reason(reason);
+        // What is started here outlives the connection, so it is the instance's.
+        let told = self.callback("connection-lost", None, |store| {
+            self.handler
+                .session()
+                .call_connection_lost(store, session, &reason)
+        });
+        if told.is_some() {
+            self.callback("the session's destructor", None, |store| {
+                session.resource_drop(store)
+            });
+        }
+    }
+
+    fn completed(&self, owner: Option<&Rc<Connection>>, id: Id, outcome: Outcome) {
+        if let Some(handler) = &self.deferred_handler {
+            let outcome = convert::outcome(outcome);
+            let outcome = outcome.as_ref();
+            self.callback("completed", owner, |store| {
+                handler.call_completed(store, id.0, outcome)
+            });
+        }
+    }
+
+    fn draining(&self, deadline: Duration) {
+        let deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        self.callback("draining", None, |store| {
+            self.handler.call_draining(store, deadline)
+        });
+    }
+}
+
+// Swapping.
+impl Instance {
+    /// Returns the state formats that the plugin can read and write, best first; none if it cannot be swapped.
+    pub fn formats(&self) -> Result<Vec<String>, StartError> {
+        let Some((shared, _)) = &self.swap else {
+            return Ok(Vec::new());
+        };
+        self.setup("formats", |store| shared.call_formats(store).map(Ok))
+    }
+
+    /// Takes the shared state over from the old instance, and then every session. Neither instance has changed anything yet when it returns.
+    pub fn restore_from(&self, old: &Self, format: &str) -> Result<Vec<Restored>, StartError> {
+        let (Some((old_shared, old_sessions)), Some((shared, sessions))) = (&old.swap, &self.swap)
+        else {
+            return Err(StartError::Refused {
+                call: "formats",
+                message: "the plugin cannot be swapped".to_owned(),
+            });
+        };
+        let state = saved(old.setup("save", |store| {
+            old_shared.call_save(store, format).map(Ok)
+        })?)?;
+        self.setup("restore", |store| {
+            shared.call_restore(store, format, &state)
+        })?;
+        let mut restored = Vec::new();
+        for connection in self.holdings.connections() {
+            let Some(session) = connection.session().and_then(|key| old.session(key)) else {
+                continue;
+            };
+            let state = saved(old.setup("save-session", |store| {
+                old_sessions
+                    .call_save_session(store, session, format)
+                    .map(Ok)
+            })?)?;
+            let session = self.setup("restore-session", |store| {
+                let handle = store.data_mut().own(&connection);
+                sessions.call_restore_session(store, handle, format, &state)
+            })?;
+            restored.push(Restored {
+                connection,
+                session: self.keep(session),
+            });
+        }
+        Ok(restored)
+    }
+
+    /// Makes this the instance of its connections, and lets out what was held since [`Self::stage`].
+    pub fn commit(self: &Rc<Self>, restored: Vec<Restored>) {
+        for Restored {
+            connection,
+            session,
+        } in restored
+        {
+            connection.set_session(Some(session));
+        }
+        self.holdings.set_handler(self.clone());
+        self.store.borrow_mut().data_mut().release();
+    }
+}
+
+/// A session that a new instance made from the state of an old one's.
+#[derive(Debug)]
+pub struct Restored {
+    connection: Rc<Connection>,
+    session: SessionKey,
+}
+
+fn saved(state: Result<Vec<u8>, Refusal>) -> Result<Vec<u8>, StartError> {
+    state.map_err(|refusal| match refusal {
+        Refusal::Busy => StartError::Busy,
+        Refusal::Failed(message) => StartError::Refused {
+            call: "save",
+            message,
+        },
+    })
+}
+
+fn new_store(plugin: &Plugin, limits: &Limits, state: State) -> Store<State> {
+    let mut store = Store::new(plugin.pre.engine(), state);
+    store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(limits.hostcall_bytes);
+    store.set_max_component_handles(
+        limits
+            .connections
+            .saturating_mul(HANDLES_PER_CONNECTION)
+            .saturating_add(SPARE_HANDLES),
+    );
+    store.epoch_deadline_callback(|mut store| check_budget(&mut store));
+    store.set_epoch_deadline(1);
+    store
+}
+
+/// Called at every tick within a call. The epoch is wall clock, and a guest that was preempted is innocent: what counts is processor time.
+fn check_budget(store: &mut StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    let budget = &mut store.data_mut().budget;
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    let now = Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or(0),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    );
+    let since = *budget.since.get_or_insert(now);
+    if now.saturating_sub(since) >= budget.time {
+        return Err(Trap::Interrupt.into());
+    }
+    Ok(UpdateDeadline::Continue(1))
+}
+
+fn log_fault(
+    plugin: &Plugin,
+    holdings: &Holdings,
+    call: &str,
+    connection: Option<&Connection>,
+    fault: &Fault,
+    error: &wasmtime::Error,
+) {
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(|backtrace| {
+        let frames = backtrace.frames().iter();
+        let names: Vec<_> = frames
+            .map(|frame| {
+                frame.func_name().map_or_else(
+                    || format!("function {}", frame.func_index()),
+                    |name| format!("{:#}", rustc_demangle::demangle(name)),
+                )
+            })
+            .collect();
+        names.join(" < ")
+    });
+    tracing::error!(
+        service = holdings.program().service,
+        plugin = plugin.manifest.name,
+        connection = connection.map(|connection| connection.id().0),
+        peer = connection.map(|connection| connection.peer().to_string()),
+        backtrace,
+        "{call} {fault}; this instance and its {} connections end",
+        holdings.connection_count(),
+    );
+}
+
+impl Fault {
+    fn of(error: &wasmtime::Error, time: Duration) -> Self {
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) => Self::Deadline(time),
+            Some(trap) => Self::Trap(trap.to_string()),
+            None => match error.downcast_ref::<limiter::Exceeded>() {
+                Some(exceeded) => Self::Memory(exceeded.to_string()),
+                None => Self::Refused(error.root_cause().to_string()),
+            },
+        }
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance")
+            .field("plugin", &self.plugin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection's handle and its session's.
+const HANDLES_PER_CONNECTION: usize = 2;
+
+/// Handles for groups, and for what is on its way between guest and host.
+const SPARE_HANDLES: usize = 20_000;

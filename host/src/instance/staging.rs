@@ -1,0 +1,68 @@
+//! What a new version does to the world before it is certain that it will serve is held, and let out at commit.
+
+use std::rc::Rc;
+
+use wasmtime::component::Resource;
+
+use super::State;
+use crate::reactor::{Connection, Group, Holdings};
+
+/// Whether effects happen at once, or wait.
+pub(crate) enum Staging {
+    /// They happen at once.
+    Live,
+    /// They wait for the commit, in order.
+    Held(Vec<Effect>),
+}
+
+/// Something that a host function does to the world.
+pub(crate) type Effect = Box<dyn FnOnce(&Rc<Holdings>)>;
+
+impl State {
+    /// Makes a handle for the guest to own.
+    pub(crate) fn own(&mut self, connection: &Rc<Connection>) -> Resource<Connection> {
+        let index = self.connections.insert(connection.clone());
+        Resource::new_own(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the connection that a handle means.
+    pub(crate) fn connection(
+        &self,
+        handle: &Resource<Connection>,
+    ) -> wasmtime::Result<&Rc<Connection>> {
+        usize::try_from(handle.rep())
+            .ok()
+            .and_then(|index| self.connections.get(index))
+            .ok_or_else(|| wasmtime::format_err!("a connection handle that the host never gave"))
+    }
+
+    /// Returns the group that a handle means.
+    pub(crate) fn group(&self, handle: &Resource<Group>) -> wasmtime::Result<&Rc<Group>> {
+        usize::try_from(handle.rep())
+            .ok()
+            .and_then(|index| self.groups.get(index))
+            .ok_or_else(|| wasmtime::format_err!("a group handle that the host never gave"))
+    }
+
+    /// Does something to the world, now or at the commit.
+    pub(crate) fn perform(&mut self, effect: impl FnOnce(&Rc<Holdings>) + 'static) {
+        match &mut self.staging {
+            Staging::Live => effect(&self.holdings),
+            Staging::Held(effects) => effects.push(Box::new(effect)),
+        }
+    }
+
+    /// Returns whether effects happen at once; the hot paths ask before they make one.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.staging, Staging::Live)
+    }
+
+    /// Lets out what was held.
+    pub(super) fn release(&mut self) {
+        if let Staging::Held(effects) = std::mem::replace(&mut self.staging, Staging::Live) {
+            for effect in effects {
+                effect(&self.holdings);
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What each limit is, its default, and how it ends.
+
+use std::time::Duration;
+
+/// The limits of one service. Every queue and buffer that a plugin or a peer can make grow has one.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Linear memory of one instance, all its core modules together, in bytes. Default 256 MiB: a component made from Python or
+    /// JavaScript takes 30 to 60 MiB before its first connection. Growing past it ends the instance.
+    pub memory: usize,
+    /// Elements of all tables of one instance. Default 100,000; a component made from Python has about 20,000.
+    pub table_elements: usize,
+    /// Processor time of one callback. Default 50 ms. Longer ends the instance.
+    pub callback_time: Duration,
+    /// Processor time of instantiation, `configure`, `save` and `restore`, each. Default 5 s.
+    pub setup_time: Duration,
+    /// Open connections of one instance. Default 50,000: wasmtime allows 100,000 handles in a store, and a session takes two. A further
+    /// connection is closed at once.
+    pub connections: usize,
+    /// Unsent bytes of one connection. Default 1 MiB. The connection is closed with the reason `limit`.
+    pub unsent: usize,
+    /// Operations in flight (timers included) of one instance. Default 200,000: a few for each connection. A further one completes with `limit`.
+    pub operations: usize,
+    /// Bytes that one call of a host function may bring in. Default 4 MiB; more is a trap.
+    pub hostcall_bytes: usize,
+    /// Log lines a second of one instance. Default 100, with bursts of ten times as many. What is over is counted and dropped.
+    pub log_lines: u32,
+    /// How long `close` waits for the peer to take what is queued. Default 30 s; then the connection is aborted.
+    pub close_time: Duration,
+    /// How long an outbound connection may take, look-up included. Default 30 s.
+    pub connect_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 256 << 20,
+            table_elements: 100_000,
+            callback_time: Duration::from_millis(50),
+            setup_time: Duration::from_secs(5),
+            connections: 50_000,
+            unsent: 1 << 20,
+            operations: 200_000,
+            hostcall_bytes: 4 << 20,
+            log_lines: 100,
+            close_time: Duration::from_secs(30),
+            connect_time: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Unsent bytes at which the host stops reading from a connection, and a plugin should stop writing to it: 64 KiB, as much as one read brings.
+pub const HIGH_WATER: usize = 64 << 10;
+
+/// Unsent bytes below which reading goes on and `writable` is called: 16 KiB, so that the peer is never idle for want of data.
+pub const LOW_WATER: usize = 16 << 10;
+
+/// The most bytes that one `data-received` brings: 64 KiB.
+pub const READ_SIZE: usize = 64 << 10;

@@ -1,0 +1,128 @@
+//! A loaded plugin: its component, compiled and linked, and its manifest.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use thiserror::Error;
+use wasmtime::component::{Component, InstancePre};
+
+use crate::bindings::exports::nethost::plugin::{
+    deferred_handler, handler, session_swap_handler, swap_handler,
+};
+use crate::engine::Engine;
+use crate::inspect::{self, Description, Unfit};
+use crate::instance::State;
+use crate::manifest::Manifest;
+
+/// A component that is ready to be instantiated on any worker.
+pub struct Plugin {
+    /// Where it was loaded from.
+    pub path: PathBuf,
+    /// What it says of itself, or what is assumed of a component without a manifest.
+    pub manifest: Manifest,
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) exports: ExportIndices,
+}
+
+/// Which of the contract's exports the component has.
+#[derive(Clone)]
+pub(crate) struct ExportIndices {
+    pub(crate) handler: handler::GuestIndices,
+    pub(crate) deferred_handler: Option<deferred_handler::GuestIndices>,
+    pub(crate) swap: Option<(swap_handler::GuestIndices, session_swap_handler::GuestIndices)>,
+}
+
+/// Why a plugin cannot be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// It is not a component that fits the contract.
+    #[error("{}", path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        reason: Unfit,
+    },
+    /// It looks fit, and wasmtime refuses it: an import of another type, or code that is not valid.
+    #[error("{}: {reason:#}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What wasmtime said.
+        reason: wasmtime::Error,
+    },
+}
+
+impl Plugin {
+    /// Reads, checks and compiles a component.
+    pub fn load(engine: &Engine, path: &Path) -> Result<Self, LoadError> {
+        let unfit = |reason| LoadError::Unfit {
+            path: path.to_owned(),
+            reason,
+        };
+        let bytes = inspect::read(path).map_err(unfit)?;
+        let Description {
+            manifest, exports, ..
+        } = inspect::describe(&bytes).map_err(unfit)?;
+        let manifest = manifest.unwrap_or_else(|| {
+            let stem = path.file_stem().unwrap_or_default();
+            Manifest::assumed(&stem.to_string_lossy())
+        });
+        Self::compile(engine, path, &bytes, manifest, &exports).map_err(|reason| {
+            LoadError::Refused {
+                path: path.to_owned(),
+                reason,
+            }
+        })
+    }
+
+    /// Returns whether the plugin's state can move to another version.
+    pub fn can_swap(&self) -> bool {
+        self.exports.swap.is_some()
+    }
+
+    fn compile(
+        engine: &Engine,
+        path: &Path,
+        bytes: &[u8],
+        manifest: Manifest,
+        exports: &[String],
+    ) -> wasmtime::Result<Self> {
+        let started = Instant::now();
+        let component = Component::from_binary(engine.wasmtime(), bytes)?;
+        let pre = engine.linker().instantiate_pre(&component)?;
+        tracing::debug!(plugin = manifest.name, elapsed = ?started.elapsed(), "compiled");
+        let has = |interface: &str| {
+            exports
+                .iter()
+                .any(|export| export.contains(&format!("/{interface}@")))
+        };
+        let exports = ExportIndices {
+            handler: handler::GuestIndices::new(&pre)?,
+            deferred_handler: has("deferred-handler")
+                .then(|| deferred_handler::GuestIndices::new(&pre))
+                .transpose()?,
+            swap: if has("swap-handler") && has("session-swap-handler") {
+                Some((
+                    swap_handler::GuestIndices::new(&pre)?,
+                    session_swap_handler::GuestIndices::new(&pre)?,
+                ))
+            } else {
+                None
+            },
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+            pre,
+            exports,
+        })
+    }
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("path", &self.path).finish()
+    }
+}

@@ -1,0 +1,147 @@
+//! What the reactor calls, and the words they share: the contract's types without the contract's bindings.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::Connection;
+use crate::transport::Address;
+
+/// A protocol, as the reactor sees it: a plugin's instance, or native code in the benchmarks.
+///
+/// Every method is called from the worker's own tasks, never from within another one. A handler that breaks says so with
+/// [`super::Holdings::fail`]; its connections are closed and it is not called again.
+pub trait Handler {
+    /// A connection is there. `None` refuses it.
+    fn connection_made(&self, connection: &Rc<Connection>, origin: &Origin) -> Option<SessionKey>;
+    /// Bytes came; 1 to [`crate::limits::READ_SIZE`].
+    fn data_received(&self, connection: &Rc<Connection>, session: SessionKey, data: &[u8]);
+    /// The unsent bytes fell below the low-water mark.
+    fn writable(&self, connection: &Rc<Connection>, session: SessionKey);
+    /// The peer will send no more.
+    fn read_closed(&self, connection: &Rc<Connection>, session: SessionKey);
+    /// The connection is gone, and the session with it.
+    fn connection_lost(
+        &self,
+        connection: &Rc<Connection>,
+        session: SessionKey,
+        reason: &CloseReason,
+    );
+    /// An operation came to this. `owner` is the connection in whose callback it was started.
+    fn completed(&self, owner: Option<&Rc<Connection>>, id: Id, outcome: Outcome);
+    /// The service goes away in this much time.
+    fn draining(&self, deadline: Duration);
+}
+
+/// Names a connection or an operation of one instance; never 0, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(pub u64);
+
+/// Where a handler keeps a session; the handler's own business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionKey(pub usize);
+
+/// Where a connection came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A listener of the configuration: its URL with the real port.
+    Configured(Arc<str>),
+    /// A connect operation.
+    Dialed(Id),
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Both halves were closed in order.
+    Done,
+    /// The plugin closed, and everything went out.
+    ClosedHere,
+    /// The plugin aborted.
+    AbortedHere,
+    /// The peer, or the network, broke it.
+    Reset,
+    /// Nothing moved for the idle timeout.
+    Idle,
+    /// A limit was reached: which.
+    Limit(&'static str),
+    /// The deadline of a drain passed.
+    Draining,
+    /// The instance broke.
+    Trapped,
+}
+
+/// What an operation came to.
+pub type Outcome = Result<Value, OperationError>;
+
+/// The result of an operation that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// There is nothing to say.
+    Nothing,
+    /// The result is with the [`super::Holdings`], to be taken.
+    Ready,
+}
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationError {
+    /// For the plugin.
+    pub kind: ErrorKind,
+    /// For people.
+    pub message: String,
+}
+
+/// The errors that the host's operations have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No grant covers it.
+    Denied,
+    /// The peer refused.
+    Refused,
+    /// No answer came in time.
+    Timeout,
+    /// No route.
+    Unreachable,
+    /// The peer reset the connection.
+    Reset,
+    /// The plugin refused its own connection.
+    Closed,
+    /// The name has no address.
+    NameNotFound,
+    /// A limit of the service is reached.
+    Limit,
+    /// An argument was wrong.
+    Invalid,
+    /// The system failed otherwise.
+    Io,
+}
+
+impl OperationError {
+    /// Makes an error of a kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<std::io::Error> for OperationError {
+    fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match error.kind() {
+            Io::ConnectionRefused => ErrorKind::Refused,
+            Io::TimedOut => ErrorKind::Timeout,
+            Io::HostUnreachable | Io::NetworkUnreachable | Io::NetworkDown => {
+                ErrorKind::Unreachable
+            }
+            Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe => ErrorKind::Reset,
+            _ => ErrorKind::Io,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// Addresses that a look-up found, in the order to try them.
+pub type Addresses = Vec<Address>;

@@ -1,0 +1,452 @@
+//! What the host holds for an instance, and keeps when the instance is swapped for another: its connections, and its operations in flight.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::connect;
+use super::connection::Connection;
+use super::handler::{
+    Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
+};
+use super::worker::Worker;
+use crate::grants::Grants;
+use crate::limits::Limits;
+use crate::transport::{Address, Transport};
+
+/// What the reactor must know of a service.
+#[derive(Debug)]
+pub struct Program {
+    /// The service's name, for the log.
+    pub service: String,
+    /// Its limits.
+    pub limits: Limits,
+    /// What it was granted.
+    pub grants: Grants,
+}
+
+/// What the host holds for one instance.
+#[derive(Debug)]
+pub struct Holdings {
+    program: Arc<Program>,
+    worker: Rc<Worker>,
+    /// None before the instance is made, and after it broke.
+    handler: RefCell<Option<Rc<dyn Handler>>>,
+    last_id: Cell<u64>,
+    connections: RefCell<HashMap<Id, Rc<Connection>>>,
+    /// The connection in whose callback the instance is.
+    current: Cell<Option<Id>>,
+    operations: RefCell<HashMap<Id, Operation>>,
+    timers: RefCell<BTreeSet<(Instant, Id)>>,
+    /// Outcomes that were certain at once; they wait until the callback that started them has returned.
+    outcomes: RefCell<VecDeque<(Id, Outcome)>>,
+    results: RefCell<HashMap<Id, Addresses>>,
+    changed: Notify,
+    ended: Cell<bool>,
+    empty: Notify,
+    pub(super) traffic: Traffic,
+}
+
+/// Counters of one instance.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    received: Cell<u64>,
+    sent: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Operation {
+    owner: Option<Id>,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Its outcome is among `outcomes`.
+    Decided,
+    /// It is among `timers`.
+    Timer(Instant),
+    /// A task of its own completes it.
+    Task(AbortHandle),
+}
+
+impl Holdings {
+    /// Makes holdings without a handler, and starts the task that completes operations.
+    pub fn new(program: Arc<Program>, worker: Rc<Worker>) -> Rc<Self> {
+        let holdings = Rc::new(Self {
+            program,
+            worker,
+            handler: RefCell::new(None),
+            last_id: Cell::new(0),
+            connections: RefCell::default(),
+            current: Cell::new(None),
+            operations: RefCell::default(),
+            timers: RefCell::default(),
+            outcomes: RefCell::default(),
+            results: RefCell::default(),
+            changed: Notify::new(),
+            ended: Cell::new(false),
+            empty: Notify::new(),
+            traffic: Traffic::default(),
+        });
+        tokio::task::spawn_local(holdings.clone().drive());
+        holdings
+    }
+
+    /// Returns what the service is.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Returns the handler, unless it broke.
+    pub fn handler(&self) -> Option<Rc<dyn Handler>> {
+        self.handler.borrow().clone()
+    }
+
+    /// Puts a handler in the place of the one that was there, if any.
+    pub fn set_handler(&self, handler: Rc<dyn Handler>) {
+        *self.handler.borrow_mut() = Some(handler);
+    }
+
+    /// Returns how many connections are open.
+    pub fn connection_count(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Returns the open connections.
+    pub fn connections(&self) -> Vec<Rc<Connection>> {
+        self.connections.borrow().values().cloned().collect()
+    }
+
+    /// Returns the counters.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Notes in whose callback the instance is, so that what it starts is that connection's. Returns what was noted before.
+    pub fn enter(&self, connection: Option<Id>) -> Option<Id> {
+        self.current.replace(connection)
+    }
+
+    /// Takes a stream in as a connection and serves it in a task of its own.
+    pub(crate) fn accept(
+        self: &Rc<Self>,
+        transport: Transport,
+        addresses: (Address, Address),
+        origin: Origin,
+    ) {
+        let connection = self.connect_to(transport, addresses);
+        tokio::task::spawn_local(connection.pump(origin));
+    }
+
+    pub(super) fn connect_to(
+        self: &Rc<Self>,
+        transport: Transport,
+        addresses: (Address, Address),
+    ) -> Rc<Connection> {
+        let id = self.next_id();
+        let connection = Connection::new(
+            self.worker.clone(),
+            self.clone(),
+            id,
+            transport,
+            addresses,
+        );
+        self.connections.borrow_mut().insert(id, connection.clone());
+        connection
+    }
+
+    /// Forgets a connection that is lost, and cancels its operations.
+    pub(super) fn lost(&self, connection: &Connection) {
+        self.connections.borrow_mut().remove(&connection.id());
+        for id in connection.operations().take() {
+            self.cancel(id);
+        }
+        if self.connections.borrow().is_empty() {
+            self.empty.notify_waiters();
+        }
+    }
+
+    /// The instance broke: its connections end, its operations are forgotten, and it is not called again.
+    pub fn fail(&self) {
+        self.finish(&CloseReason::Trapped);
+    }
+
+    /// Closes every connection with the reason and forgets the handler.
+    pub fn finish(&self, reason: &CloseReason) {
+        if *reason == CloseReason::Trapped {
+            // The caller may be the handler itself; it is dropped by the task that ends the timers.
+            self.handler.borrow_mut().take();
+        }
+        for connection in self.connections.borrow().values() {
+            connection.end(reason.clone());
+        }
+        self.ended.set(true);
+        self.changed.notify_one();
+    }
+
+    /// Returns once no connection is open.
+    pub async fn emptied(&self) {
+        loop {
+            let emptied = self.empty.notified();
+            if self.connections.borrow().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+// Operations.
+impl Holdings {
+    /// Returns an id for something new.
+    pub fn next_id(&self) -> Id {
+        let id = self.last_id.get() + 1;
+        self.last_id.set(id);
+        Id(id)
+    }
+
+    /// Starts a timer.
+    pub fn after(&self, id: Id, delay: Duration) {
+        if delay.is_zero() {
+            self.start(id, |_| Work::Decided);
+            self.decide(id, Ok(Value::Nothing));
+            return;
+        }
+        // Some 30 years stand for never, as in tokio.
+        let deadline = Instant::now() + delay.min(Duration::from_secs(86_400 * 365 * 30));
+        let started = self.start(id, |_| Work::Timer(deadline));
+        if started {
+            let mut timers = self.timers.borrow_mut();
+            timers.insert((deadline, id));
+            if timers.first() == Some(&(deadline, id)) {
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// Starts to connect to an endpoint.
+    pub fn connect(self: &Rc<Self>, id: Id, endpoint: &str) {
+        match connect::check(endpoint, &self.program.grants) {
+            Ok(endpoint) => {
+                let holdings = self.clone();
+                self.start(id, |_| {
+                    Work::Task(
+                        tokio::task::spawn_local(holdings.dial(id, endpoint)).abort_handle(),
+                    )
+                });
+            }
+            Err(error) => self.refuse(id, error),
+        }
+    }
+
+    /// Starts to look up a name.
+    pub fn resolve(self: &Rc<Self>, id: Id, name: &str) {
+        match connect::check_name(name, &self.program.grants) {
+            Ok(name) => {
+                let holdings = self.clone();
+                self.start(id, |_| {
+                    Work::Task(tokio::task::spawn_local(holdings.look_up(id, name)).abort_handle())
+                });
+            }
+            Err(error) => self.refuse(id, error),
+        }
+    }
+
+    /// Takes the addresses that a look-up found.
+    pub fn take_addresses(&self, id: Id) -> Addresses {
+        self.results.borrow_mut().remove(&id).unwrap_or_default()
+    }
+
+    /// Forgets an operation.
+    pub fn cancel(&self, id: Id) {
+        self.results.borrow_mut().remove(&id);
+        let Some(operation) = self.operations.borrow_mut().remove(&id) else {
+            return;
+        };
+        self.disown(&operation, id);
+        match operation.work {
+            Work::Decided => self.outcomes.borrow_mut().retain(|(other, _)| *other != id),
+            Work::Timer(deadline) => {
+                self.timers.borrow_mut().remove(&(deadline, id));
+            }
+            Work::Task(task) => task.abort(),
+        }
+    }
+
+    async fn dial(self: Rc<Self>, id: Id, endpoint: crate::endpoint::Endpoint) {
+        let limit = self.program.limits.connect_time;
+        let connected =
+            tokio::time::timeout(limit, connect::connect(&endpoint, &self.program.grants)).await;
+        let outcome = match connected {
+            Ok(Ok((transport, addresses))) => {
+                let connection = self.connect_to(transport, addresses);
+                let made = connection.make(&Origin::Dialed(id));
+                tokio::task::spawn_local(connection.serve());
+                if made {
+                    Ok(Value::Nothing)
+                } else {
+                    Err(OperationError::new(
+                        ErrorKind::Closed,
+                        "the plugin refused the connection",
+                    ))
+                }
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_elapsed) => Err(OperationError::new(
+                ErrorKind::Timeout,
+                format!("no connection to {endpoint} within {limit:?}"),
+            )),
+        };
+        self.deliver(id, outcome);
+    }
+
+    async fn look_up(self: Rc<Self>, id: Id, name: String) {
+        let limit = self.program.limits.connect_time;
+        let outcome = match tokio::time::timeout(limit, connect::look_up(&name)).await {
+            Ok(Ok(addresses)) => {
+                self.results.borrow_mut().insert(id, addresses);
+                Ok(Value::Ready)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_elapsed) => Err(OperationError::new(
+                ErrorKind::Timeout,
+                format!("no answer for {name} within {limit:?}"),
+            )),
+        };
+        self.deliver(id, outcome);
+    }
+
+    fn refuse(&self, id: Id, error: OperationError) {
+        self.start(id, |_| Work::Decided);
+        self.decide(id, Err(error));
+    }
+
+    /// Notes an operation, unless there are too many: then it completes with `limit`.
+    fn start(&self, id: Id, work: impl FnOnce(Id) -> Work) -> bool {
+        let owner = self.current.get();
+        if let Some(owner) = owner
+            && let Some(connection) = self.connections.borrow().get(&owner)
+        {
+            connection.operations().borrow_mut().push(id);
+        }
+        let full = self.operations.borrow().len() >= self.program.limits.operations;
+        let work = if full { Work::Decided } else { work(id) };
+        self.operations
+            .borrow_mut()
+            .insert(id, Operation { owner, work });
+        if full {
+            let message = format!(
+                "{} operations are in flight",
+                self.program.limits.operations
+            );
+            self.decide(id, Err(OperationError::new(ErrorKind::Limit, message)));
+        }
+        !full
+    }
+
+    fn decide(&self, id: Id, outcome: Outcome) {
+        self.outcomes.borrow_mut().push_back((id, outcome));
+        self.changed.notify_one();
+    }
+
+    fn disown(&self, operation: &Operation, id: Id) {
+        if let Some(owner) = operation.owner
+            && let Some(connection) = self.connections.borrow().get(&owner)
+        {
+            let mut operations = connection.operations().borrow_mut();
+            if let Some(position) = operations.iter().position(|other| *other == id) {
+                operations.swap_remove(position);
+            }
+        }
+    }
+
+    /// Completes an operation, unless it was cancelled. Never called while the instance is being called.
+    fn deliver(&self, id: Id, outcome: Outcome) {
+        let Some(operation) = self.operations.borrow_mut().remove(&id) else {
+            return;
+        };
+        self.disown(&operation, id);
+        let owner = operation
+            .owner
+            .and_then(|owner| self.connections.borrow().get(&owner).cloned());
+        if let Some(handler) = self.handler() {
+            handler.completed(owner.as_ref(), id, outcome);
+        }
+    }
+
+    /// Completes timers, and what was decided at once, until the instance ends.
+    async fn drive(self: Rc<Self>) {
+        while !self.ended.get() {
+            // Only what waits now: a plugin that slices its work with `after(0)` lets the others have their turn.
+            let decided = std::mem::take(&mut *self.outcomes.borrow_mut());
+            for (id, outcome) in decided {
+                self.deliver(id, outcome);
+            }
+            let now = Instant::now();
+            while let Some((deadline, id)) = self.due(now) {
+                self.timers.borrow_mut().remove(&(deadline, id));
+                self.deliver(id, Ok(Value::Nothing));
+            }
+            if !self.outcomes.borrow().is_empty() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let next = self
+                .timers
+                .borrow()
+                .first()
+                .map(|(deadline, _)| *deadline);
+            match next {
+                Some(deadline) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(deadline) => {}
+                        () = self.changed.notified() => {}
+                    }
+                }
+                None => self.changed.notified().await,
+            }
+        }
+        let operations = std::mem::take(&mut *self.operations.borrow_mut());
+        for operation in operations.into_values() {
+            if let Work::Task(task) = operation.work {
+                task.abort();
+            }
+        }
+    }
+
+    fn due(&self, now: Instant) -> Option<(Instant, Id)> {
+        self.timers
+            .borrow()
+            .first()
+            .copied()
+            .filter(|(deadline, _)| *deadline <= now)
+    }
+}
+
+impl Traffic {
+    /// Returns the bytes received from and sent to peers.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.received.get(), self.sent.get())
+    }
+
+    pub(super) fn received(&self, count: usize) {
+        self.received.set(self.received.get() + count as u64);
+    }
+
+    pub(super) fn sent(&self, count: usize) {
+        self.sent.set(self.sent.get() + count as u64);
+    }
+}
+
+impl std::fmt::Debug for dyn Handler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handler")
+    }
+}

@@ -1,0 +1,152 @@
+//! Workers: the threads that everything runs on.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::io;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::thread;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::Connection;
+use super::outbox::BufferPool;
+use crate::limits::READ_SIZE;
+
+/// What the tasks of one worker thread share.
+#[derive(Default)]
+pub struct Worker {
+    /// Connections with something to write, since the last turn.
+    dirty: RefCell<Vec<Rc<Connection>>>,
+    flusher: RefCell<Option<Waker>>,
+    /// Where every connection of the worker reads into; empty while one does.
+    read_buffer: Cell<Vec<u8>>,
+    pool: RefCell<BufferPool>,
+}
+
+/// The way to a worker from other threads.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerHandle {
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+type Job = Box<dyn FnOnce(&Rc<Worker>) + Send>;
+
+impl Worker {
+    /// Makes the worker of the current thread and starts its flusher. Must be called within a `LocalRuntime`.
+    pub fn start() -> Rc<Self> {
+        let worker = Rc::new(Self::default());
+        tokio::task::spawn_local(tokio::task::unconstrained(worker.clone().flush()));
+        worker
+    }
+
+    pub(super) fn mark_dirty(&self, connection: &Rc<Connection>) {
+        let mut dirty = self.dirty.borrow_mut();
+        if dirty.is_empty()
+            && let Some(flusher) = &*self.flusher.borrow()
+        {
+            flusher.wake_by_ref();
+        }
+        dirty.push(connection.clone());
+    }
+
+    pub(super) fn take_read_buffer(&self) -> Vec<u8> {
+        let mut buffer = self.read_buffer.take();
+        if buffer.is_empty() {
+            buffer.resize(READ_SIZE, 0);
+        }
+        buffer
+    }
+
+    pub(super) fn give_read_buffer(&self, buffer: Vec<u8>) {
+        self.read_buffer.set(buffer);
+    }
+
+    pub(super) fn pool(&self) -> RefMut<'_, BufferPool> {
+        self.pool.borrow_mut()
+    }
+
+    /// Writes, once a turn, what the turn queued. The first dirty connection wakes it, and it runs after the tasks that are ready
+    /// already: 50 lines to one peer cost one system call.
+    async fn flush(self: Rc<Self>) {
+        let mut batch = Vec::new();
+        std::future::poll_fn::<(), _>(|cx| {
+            let mut flusher = self.flusher.borrow_mut();
+            if !flusher
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
+                *flusher = Some(cx.waker().clone());
+            }
+            drop(flusher);
+            std::mem::swap(&mut batch, &mut *self.dirty.borrow_mut());
+            for connection in batch.drain(..) {
+                connection.flush();
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Worker")
+    }
+}
+
+impl WorkerHandle {
+    /// Starts a worker thread.
+    pub(crate) fn spawn(index: usize) -> io::Result<Self> {
+        let runtime_error = |error: io::Error| {
+            io::Error::new(error.kind(), format!("starting worker {index}: {error}"))
+        };
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        let (started, result) = std::sync::mpsc::channel();
+        thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || {
+                let runtime = Builder::new_current_thread()
+                    .enable_all()
+                    .build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => {
+                        // The host that waits for this has gone if it cannot be told.
+                        let _gone = started.send(Ok(()));
+                        runtime.block_on(work(inbox));
+                    }
+                    Err(error) => {
+                        let _gone = started.send(Err(error));
+                    }
+                }
+            })
+            .map_err(runtime_error)?;
+        result
+            .recv()
+            .map_err(|_| io::Error::other(format!("worker {index} ended before it started")))?
+            .map_err(runtime_error)?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs a job on the worker. Does nothing if the worker has ended, which it does only with the host.
+    pub(crate) fn run(&self, job: impl FnOnce(&Rc<Worker>) + Send + 'static) {
+        let _ended = self.jobs.send(Box::new(job));
+    }
+
+    /// Runs a job on the worker and waits for what it makes.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Rc<Worker>, oneshot::Sender<T>) + Send + 'static,
+    ) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.run(move |worker| job(worker, sender));
+        receiver.await.ok()
+    }
+}
+
+async fn work(mut inbox: mpsc::UnboundedReceiver<Job>) {
+    let worker = Worker::start();
+    while let Some(job) = inbox.recv().await {
+        job(&worker);
+    }
+}

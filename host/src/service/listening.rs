@@ -1,0 +1,102 @@
+//! The sockets of a service: bound before its instances are made, so that an address in use is found first.
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use crate::endpoint::{Endpoint, HostName, TcpEndpoint};
+use crate::transport::tcp::TcpListeners;
+use crate::transport::unix::UnixListenerFile;
+
+use super::ServiceError;
+
+/// Where a service listens. Dropping it removes the files of UNIX sockets.
+#[derive(Debug, Default)]
+pub(super) struct Listening {
+    urls: Vec<Arc<str>>,
+    files: Vec<UnixListenerFile>,
+}
+
+/// A bound socket on its way to the worker that accepts on it.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp {
+        socket: std::net::TcpListener,
+        endpoint: TcpEndpoint,
+        url: Arc<str>,
+        /// Which of the service's workers.
+        worker: usize,
+    },
+    /// There is one for all workers: UNIX sockets cannot share an address.
+    Unix { socket: UnixListener, url: Arc<str> },
+}
+
+impl Socket {
+    pub(super) fn worker(&self) -> usize {
+        match self {
+            Self::Tcp { worker, .. } => *worker,
+            Self::Unix { .. } => 0,
+        }
+    }
+}
+
+impl Listening {
+    /// Binds every endpoint for that many workers.
+    pub(super) async fn bind(
+        endpoints: &[Endpoint],
+        workers: usize,
+    ) -> Result<(Self, Vec<Socket>), ServiceError> {
+        let mut listening = Self::default();
+        let mut sockets = Vec::new();
+        for endpoint in endpoints {
+            let bound = match endpoint {
+                Endpoint::Tcp(tcp) => listening.bind_tcp(tcp, workers, &mut sockets).await,
+                Endpoint::Unix(unix) => UnixListenerFile::bind(unix).map(|mut file| {
+                    let url: Arc<str> = format!("unix://{}", file.path.display()).into();
+                    if let Some(socket) = file.socket.take() {
+                        let url = url.clone();
+                        sockets.push(Socket::Unix { socket, url });
+                    }
+                    listening.urls.push(url);
+                    listening.files.push(file);
+                }),
+            };
+            bound.map_err(|error| ServiceError::Listen {
+                endpoint: endpoint.to_string(),
+                error,
+            })?;
+        }
+        Ok((listening, sockets))
+    }
+
+    pub(super) fn urls(&self) -> &[Arc<str>] {
+        &self.urls
+    }
+
+    async fn bind_tcp(
+        &mut self,
+        endpoint: &TcpEndpoint,
+        workers: usize,
+        sockets: &mut Vec<Socket>,
+    ) -> std::io::Result<()> {
+        let address = match &endpoint.host {
+            HostName::Address(address) => SocketAddr::new(*address, endpoint.port),
+            HostName::Name(name) => tokio::net::lookup_host((name.as_str(), endpoint.port))
+                .await?
+                .next()
+                .ok_or(std::io::ErrorKind::AddrNotAvailable)?,
+        };
+        let listeners = TcpListeners::bind(endpoint, address, workers)?;
+        let url: Arc<str> = format!("tcp://{}", listeners.local).into();
+        for (worker, socket) in listeners.sockets.into_iter().enumerate() {
+            sockets.push(Socket::Tcp {
+                socket,
+                endpoint: endpoint.clone(),
+                url: url.clone(),
+                worker,
+            });
+        }
+        self.urls.push(url);
+        Ok(())
+    }
+}

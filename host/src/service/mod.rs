@@ -1,0 +1,262 @@
+//! Services: a plugin with its listeners, grants, limits and config, from start to stop.
+
+mod listening;
+mod slot;
+mod swap;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+
+use crate::endpoint::Endpoint;
+use crate::instance::StartError;
+use crate::manifest::Isolation;
+use crate::plugin::Plugin;
+use crate::reactor::{Handler, Holdings, Program, WorkerHandle};
+
+use listening::{Listening, Socket};
+use slot::Slot;
+pub use swap::{SwapError, Swapped};
+
+/// The worker threads, and the services on them.
+#[derive(Debug)]
+pub struct Host {
+    workers: Vec<WorkerHandle>,
+    services: AtomicUsize,
+}
+
+/// What a service is to be.
+#[derive(Debug)]
+pub struct ServiceSpec {
+    /// Name, limits and grants.
+    pub program: Program,
+    /// What answers its connections.
+    pub protocol: Protocol,
+    /// Where it listens.
+    pub listen: Vec<Endpoint>,
+    /// How many instances there are.
+    pub isolation: Isolation,
+}
+
+/// What answers a service's connections.
+#[derive(Clone)]
+pub enum Protocol {
+    /// A plugin, and its config as JSON.
+    Plugin {
+        /// The plugin.
+        plugin: Arc<Plugin>,
+        /// The JSON object that `configure` gets.
+        config: Arc<str>,
+    },
+    /// Native code: what the benchmarks compare the sandbox with.
+    Native(NativeProtocol),
+}
+
+/// Makes the native handler of one worker.
+pub type NativeProtocol = Arc<dyn Fn(&Rc<Holdings>) -> Rc<dyn Handler> + Send + Sync>;
+
+/// A service that runs.
+#[derive(Debug)]
+pub struct Service {
+    id: ServiceId,
+    program: Arc<Program>,
+    /// The workers that have an instance of it, by their index.
+    workers: BTreeMap<usize, WorkerHandle>,
+    listening: Listening,
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ServiceId(usize);
+
+/// Why a service did not start.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// It cannot listen.
+    #[error("listening on {endpoint}")]
+    Listen {
+        /// Where.
+        endpoint: String,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// The isolation is not there yet.
+    #[error("isolation `{0}` is not implemented yet; use `worker` or `service`")]
+    Isolation(Isolation),
+    /// The plugin did not start.
+    #[error("plugin `{service}` did not start")]
+    Start {
+        /// The service.
+        service: String,
+        /// Why not.
+        #[source]
+        error: StartError,
+    },
+    /// A worker thread has ended, which it does only when the host itself is broken.
+    #[error("a worker thread has ended")]
+    WorkerEnded,
+}
+
+impl Host {
+    /// Starts the workers.
+    pub fn start(workers: NonZeroUsize) -> io::Result<Self> {
+        let workers = (0..workers.get())
+            .map(WorkerHandle::spawn)
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            workers,
+            services: AtomicUsize::new(0),
+        })
+    }
+
+    /// Starts a service: binds its sockets, makes its instances, and only then accepts.
+    pub async fn serve(&self, spec: ServiceSpec) -> Result<Service, ServiceError> {
+        let id = ServiceId(self.services.fetch_add(1, Ordering::Relaxed));
+        let ServiceSpec {
+            program,
+            protocol,
+            listen,
+            isolation,
+        } = spec;
+        let program = Arc::new(program);
+        let workers: BTreeMap<_, _> = match isolation {
+            Isolation::Worker => self.workers.iter().cloned().enumerate().collect(),
+            // One service after the other, so that they spread over the workers.
+            Isolation::Service => {
+                let index = id.0 % self.workers.len().max(1);
+                self.workers
+                    .get(index)
+                    .map(|worker| (index, worker.clone()))
+                    .into_iter()
+                    .collect()
+            }
+            Isolation::Connection => return Err(ServiceError::Isolation(isolation)),
+        };
+        let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
+        let service = Service {
+            id,
+            program,
+            workers,
+            listening,
+            stop: watch::Sender::new(false),
+        };
+        if let Err(error) = service.open(&protocol).await {
+            service.forget();
+            return Err(error);
+        }
+        service.accept(sockets);
+        Ok(service)
+    }
+}
+
+impl Service {
+    /// Returns the service's name.
+    pub fn name(&self) -> &str {
+        &self.program.service
+    }
+
+    /// Returns where the service listens, with real ports.
+    pub fn listening(&self) -> &[Arc<str>] {
+        self.listening.urls()
+    }
+
+    /// Stops accepting, lets the plugin say goodbye, waits for its connections to end, and closes those that are left at the deadline.
+    /// Returns how many those were.
+    pub async fn drain(self, deadline: Duration) -> usize {
+        self.stop.send_replace(true);
+        let id = self.id;
+        let (sender, mut counts) = mpsc::unbounded_channel();
+        for worker in self.workers.values() {
+            let counts = sender.clone();
+            worker.run(move |_| {
+                if let Some(slot) = Slot::find(id) {
+                    tokio::task::spawn_local(async move {
+                        // Who waits for it is gone only if the host goes.
+                        let _gone = counts.send(slot.drain(deadline).await);
+                    });
+                }
+            });
+        }
+        drop(sender);
+        let mut count = 0;
+        while let Some(left) = counts.recv().await {
+            count += left;
+        }
+        self.forget();
+        count
+    }
+
+    /// Returns how many connections are open.
+    pub async fn connection_count(&self) -> usize {
+        let id = self.id;
+        let mut count = 0;
+        for worker in self.workers.values() {
+            let counted = worker.call(move |_, counted| {
+                // Who waits for it is gone only if the host goes.
+                let _gone = counted.send(Slot::find(id).map_or(0, |slot| slot.connection_count()));
+            });
+            count += counted.await.unwrap_or(0);
+        }
+        count
+    }
+
+    async fn open(&self, protocol: &Protocol) -> Result<(), ServiceError> {
+        let id = self.id;
+        for worker in self.workers.values() {
+            let (program, protocol) = (self.program.clone(), protocol.clone());
+            worker
+                .call(move |worker, opened| {
+                    // Who waits for it is gone only if the host goes.
+                    let _gone = opened.send(Slot::open(id, worker, program, protocol));
+                })
+                .await
+                .ok_or(ServiceError::WorkerEnded)?
+                .map_err(|error| ServiceError::Start {
+                    service: self.program.service.clone(),
+                    error,
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Gives every worker its sockets.
+    fn accept(&self, sockets: Vec<Socket>) {
+        let workers: Vec<_> = self.workers.values().cloned().collect();
+        for socket in sockets {
+            let Some(worker) = workers.get(socket.worker()) else {
+                continue;
+            };
+            let (id, stop) = (self.id, self.stop.subscribe());
+            let others = workers.clone();
+            worker.run(move |_| {
+                if let Some(slot) = Slot::find(id) {
+                    slot.accept(socket, &others, stop);
+                }
+            });
+        }
+    }
+
+    fn forget(&self) {
+        let id = self.id;
+        for worker in self.workers.values() {
+            worker.run(move |_| Slot::close(id));
+        }
+    }
+}
+
+impl std::fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plugin { plugin, .. } => plugin.fmt(f),
+            Self::Native(_) => f.write_str("Native"),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A service's place on one worker: its current instance, and how the next one is made.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::instance::{Instance, StartError};
+use crate::reactor::{
+    Accepted, Acceptor, CloseReason, Holdings, Origin, Program, Worker, WorkerHandle,
+};
+use crate::transport::Transport;
+
+use super::listening::Socket;
+use super::{Protocol, ServiceId};
+
+thread_local! {
+    /// The services of this worker.
+    static SLOTS: RefCell<HashMap<ServiceId, Rc<Slot>>> = RefCell::default();
+}
+
+/// A service on one worker.
+#[derive(Debug)]
+pub(super) struct Slot {
+    worker: Rc<Worker>,
+    program: Arc<Program>,
+    pub(super) protocol: RefCell<Protocol>,
+    pub(super) running: RefCell<Option<Running>>,
+    /// A new version, made but not yet in charge.
+    pub(super) staged: RefCell<Option<Rc<Instance>>>,
+    acceptors: RefCell<Vec<JoinHandle<()>>>,
+    backoff: Cell<Option<Backoff>>,
+    /// The connections limit was reached and said so.
+    full: Cell<bool>,
+}
+
+/// The instance that takes new connections.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    pub(super) holdings: Rc<Holdings>,
+    /// None for a native protocol.
+    pub(super) instance: Option<Rc<Instance>>,
+}
+
+/// No new instance is tried before this time.
+#[derive(Clone, Copy, Debug)]
+struct Backoff {
+    until: Instant,
+    delay: Duration,
+}
+
+impl Slot {
+    /// Makes the slot and its first instance.
+    pub(super) fn open(
+        id: ServiceId,
+        worker: &Rc<Worker>,
+        program: Arc<Program>,
+        protocol: Protocol,
+    ) -> Result<(), StartError> {
+        let slot = Rc::new(Self {
+            worker: worker.clone(),
+            program,
+            protocol: RefCell::new(protocol),
+            running: RefCell::default(),
+            staged: RefCell::default(),
+            acceptors: RefCell::default(),
+            backoff: Cell::new(None),
+            full: Cell::new(false),
+        });
+        let running = slot.make()?;
+        *slot.running.borrow_mut() = Some(running);
+        SLOTS.with_borrow_mut(|slots| slots.insert(id, slot));
+        Ok(())
+    }
+
+    /// Returns this worker's slot of a service.
+    pub(super) fn find(id: ServiceId) -> Option<Rc<Self>> {
+        SLOTS.with_borrow(|slots| slots.get(&id).cloned())
+    }
+
+    /// Ends what is left of a service on this worker.
+    pub(super) fn close(id: ServiceId) {
+        if let Some(slot) = SLOTS.with_borrow_mut(|slots| slots.remove(&id))
+            && let Some(running) = slot.running.take()
+        {
+            running.holdings.finish(&CloseReason::Draining);
+        }
+    }
+
+    /// Accepts on a socket until `stop` says so.
+    pub(super) fn accept(
+        self: &Rc<Self>,
+        socket: Socket,
+        workers: &[WorkerHandle],
+        stop: watch::Receiver<bool>,
+    ) {
+        let (acceptor, take): (_, Rc<dyn Fn(Accepted)>) = match socket {
+            Socket::Tcp {
+                socket,
+                endpoint,
+                url,
+                ..
+            } => {
+                let slot = self.clone();
+                let take = move |accepted| slot.take(accepted, &url);
+                (Acceptor::tcp(socket, &endpoint), Rc::new(take))
+            }
+            Socket::Unix { socket, url } => (
+                Acceptor::unix(socket),
+                self.clone().spread(url, workers.to_vec()),
+            ),
+        };
+        match acceptor {
+            Ok(acceptor) => {
+                let task = tokio::task::spawn_local(acceptor.run(stop, take));
+                self.acceptors.borrow_mut().push(task);
+            }
+            Err(error) => {
+                tracing::error!(service = self.program.service, %error, "registering a listener");
+            }
+        }
+    }
+
+    /// Stops, and returns how many connections had to be closed at the deadline.
+    pub(super) async fn drain(self: Rc<Self>, deadline: Duration) -> usize {
+        let acceptors = self.acceptors.take();
+        for acceptor in acceptors {
+            if let Err(error) = acceptor.await {
+                tracing::error!(service = self.program.service, %error, "a listener's task ended");
+            }
+        }
+        let Some(Running { holdings, .. }) = self.running.borrow().clone() else {
+            return 0;
+        };
+        // What was accepted last has its session before it is told to say goodbye.
+        tokio::task::yield_now().await;
+        if let Some(handler) = holdings.handler() {
+            handler.draining(deadline);
+        }
+        let in_time = tokio::time::timeout(deadline, holdings.emptied()).await;
+        let left = holdings.connection_count();
+        if in_time.is_err() {
+            holdings.finish(&CloseReason::Draining);
+            // They end in their own tasks' next turn; a second is for a machine under load.
+            let _elapsed = tokio::time::timeout(Duration::from_secs(1), holdings.emptied()).await;
+        }
+        left
+    }
+
+    pub(super) fn connection_count(&self) -> usize {
+        self.running
+            .borrow()
+            .as_ref()
+            .map_or(0, |running| running.holdings.connection_count())
+    }
+
+    /// Returns the instance that takes new connections: a fresh one if the last one broke.
+    fn current(&self) -> Option<Running> {
+        if let Some(running) = &*self.running.borrow()
+            && running.holdings.handler().is_some()
+        {
+            return Some(running.clone());
+        }
+        let now = Instant::now();
+        let backoff = self.backoff.get();
+        if backoff.is_some_and(|backoff| now < backoff.until) {
+            return None;
+        }
+        match self.make() {
+            Ok(running) => {
+                self.backoff.set(None);
+                *self.running.borrow_mut() = Some(running.clone());
+                Some(running)
+            }
+            Err(error) => {
+                let delay = backoff.map_or(FIRST_BACKOFF, |backoff| {
+                    (backoff.delay * 2).min(LONGEST_BACKOFF)
+                });
+                let until = now + delay;
+                self.backoff.set(Some(Backoff { until, delay }));
+                tracing::error!(
+                    service = self.program.service,
+                    error = crate::chain(&error),
+                    retry = ?delay,
+                    "no instance; connections are refused meanwhile"
+                );
+                None
+            }
+        }
+    }
+
+    fn make(&self) -> Result<Running, StartError> {
+        let holdings = Holdings::new(self.program.clone(), self.worker.clone());
+        let made = match &*self.protocol.borrow() {
+            Protocol::Plugin { plugin, config } => {
+                Instance::new(plugin.clone(), holdings.clone(), config).map(|instance| {
+                    holdings.set_handler(instance.clone());
+                    Some(instance)
+                })
+            }
+            Protocol::Native(make) => {
+                holdings.set_handler(make(&holdings));
+                Ok(None)
+            }
+        };
+        match made {
+            Ok(instance) => Ok(Running { holdings, instance }),
+            Err(error) => {
+                holdings.finish(&CloseReason::Trapped);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a connection in.
+    fn take(&self, (transport, addresses): Accepted, url: &Arc<str>) {
+        let Some(Running { holdings, .. }) = self.current() else {
+            return;
+        };
+        let full = holdings.connection_count() >= self.program.limits.connections;
+        if full && !self.full.get() {
+            tracing::warn!(
+                service = self.program.service,
+                limit = self.program.limits.connections,
+                "too many connections; further ones are closed"
+            );
+        }
+        self.full.set(full);
+        if !full {
+            holdings.accept(transport, addresses, Origin::Configured(url.clone()));
+        }
+    }
+
+    /// Hands the connections of one socket to all workers in turn.
+    fn spread(self: Rc<Self>, url: Arc<str>, workers: Vec<WorkerHandle>) -> Rc<dyn Fn(Accepted)> {
+        let id = SLOTS.with_borrow(|slots| {
+            slots
+                .iter()
+                .find(|(_, slot)| Rc::ptr_eq(slot, &self))
+                .map(|(id, _)| *id)
+        });
+        let next = Cell::new(0_usize);
+        Rc::new(move |(transport, addresses)| {
+            let index = next.replace(next.get().wrapping_add(1)) % workers.len().max(1);
+            // The first worker is this one.
+            let (Some(worker), Some(id), true) = (workers.get(index), id, index > 0) else {
+                return self.take((transport, addresses), &url);
+            };
+            let url = url.clone();
+            match transport.into_handed() {
+                Ok(handed) => worker.run(move |_| {
+                    if let Some(slot) = Self::find(id)
+                        && let Ok(transport) = Transport::from_handed(handed)
+                    {
+                        slot.take((transport, addresses), &url);
+                    }
+                }),
+                Err(error) => tracing::debug!(%error, "handing a connection to another worker"),
+            }
+        })
+    }
+}
+
+/// After the first failure to make an instance: 1 s.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// However often it failed: 60 s.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
