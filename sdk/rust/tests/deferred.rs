@@ -1,5 +1,7 @@
 //! Deferreds, tasks and looping calls, under the test's clock.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use nethost_sdk::{

@@ -1,5 +1,7 @@
 //! A session's callbacks: order, flow control, and the ways to end.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use nethost_sdk::{

@@ -1,5 +1,11 @@
 //! Connections as streams, and plugins that are one `async` function.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::{future::poll_fn, pin::Pin, time::Duration};
 
 use nethost_sdk::{

@@ -1,5 +1,7 @@
 //! State moving from one version to the next, and back when that fails.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use nethost_sdk::{

@@ -1,5 +1,7 @@
 //! The transcript player: what it finds, and how it says so.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
