@@ -14,10 +14,11 @@ use crate::{
         deferred::Value,
         types::{self, CloseReason, Error},
     },
+    config::Config,
     connection::{Connection, ConnectionId},
     deferred::{self, Purpose},
     executor, host,
-    protocol::{Config, Context, Factory, Origin, Protocol, Refusal, Swap},
+    protocol::{Context, Factory, Origin, Protocol, Refusal, Swap},
     stream::{Feed, Stream},
 };
 

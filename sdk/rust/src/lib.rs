@@ -11,7 +11,7 @@
 //! | write to many at once | [`Group`] |
 //! | find lines and messages in the bytes | [`framing`] |
 //! | wait, connect, look up names | [`after`], [`connect`], [`resolve`]: a [`Deferred`] each |
-//! | do something again and again | [`LoopingCall`] |
+//! | do something again and again, try again ever later | [`LoopingCall`], [`Backoff`] |
 //! | write `async` code | [`spawn`], [`with_factory`], [`with_session`] |
 //! | use a crate that wants `AsyncRead` and `AsyncWrite` | [`Stream`], [`Serve`] |
 //! | keep state and connections when the plugin is replaced | [`Swap`] |
@@ -91,12 +91,14 @@
 // The bindings name their runtime as other crates see it.
 extern crate self as nethost_sdk;
 
+mod config;
 mod protocol;
 
 mod connection;
 mod export;
 pub mod framing;
 
+mod backoff;
 mod deferred;
 mod executor;
 mod looping_call;
@@ -121,11 +123,13 @@ pub mod bindings;
 #[doc(hidden)]
 pub mod sections;
 
+pub use backoff::Backoff;
 pub use bindings::nethost::plugin::types::{CloseReason, Error, ErrorCode};
+pub use config::{Config, duration};
 pub use connection::{Address, Connection, ConnectionId, Group, HIGH_WATER};
 pub use deferred::{Deferred, OperationId, after, connect, resolve};
 pub use executor::{Task, spawn, spawn_for_instance};
 pub use instance::{with_factory, with_session};
 pub use looping_call::LoopingCall;
-pub use protocol::{Config, Context, Factory, Origin, Protocol, Refusal, Swap};
+pub use protocol::{Context, Factory, Origin, Protocol, Refusal, Swap};
 pub use stream::{MAX_BUFFERED, Serve, Served, Stream};

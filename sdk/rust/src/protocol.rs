@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-
 use crate::{
     bindings::nethost::plugin::types::{self, CloseReason},
     clock,
+    config::Config,
     connection::{Connection, ConnectionId},
     deferred::OperationId,
 };
@@ -139,26 +138,5 @@ impl Origin {
             types::Origin::Dialed(id) => Self::Dialed(id.into()),
             types::Origin::Other(words) => Self::Other(words),
         }
-    }
-}
-
-/// The service's configuration: a JSON object with every key of the plugin's manifest, defaults filled in.
-#[derive(Clone, Debug)]
-pub struct Config(String);
-
-impl Config {
-    /// Takes the JSON text, as the host and tests have it.
-    pub fn new(json: impl Into<String>) -> Self {
-        Self(json.into())
-    }
-
-    /// The JSON text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The configuration as the plugin's own type. The error names the key, for the operator.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, String> {
-        serde_json::from_str(&self.0).map_err(|error| error.to_string())
     }
 }
