@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::types::{
     mode::{ChannelFlag, Flags, Sign},
-    name::{Nick, Text, Word},
+    name::Nick,
+    text::{Text, Word},
 };
 
 /// A checked configuration.
@@ -77,25 +78,47 @@ impl Config {
         let mut keys = Keys(object);
         let default = Self::default();
         let oper_name = keys.string("oper-name")?.filter(|name| !name.is_empty());
-        let oper_password = keys.string("oper-password")?.filter(|password| !password.is_empty());
-        let flood = Flood { burst: keys.number("flood-burst", 1..=1000)?.unwrap_or(20), rate: keys.number("flood-rate", 1..=1000)?.unwrap_or(2) };
+        let oper_password = keys
+            .string("oper-password")?
+            .filter(|password| !password.is_empty());
+        let flood = Flood {
+            burst: keys.number("flood-burst", 1..=1000)?.unwrap_or(20),
+            rate: keys.number("flood-rate", 1..=1000)?.unwrap_or(2),
+        };
         let config = Self {
             network: keys.word("network")?.unwrap_or(default.network),
             server: keys.word("server")?.unwrap_or(default.server),
             motd: keys.lines("motd")?.unwrap_or_default(),
             admin: keys.lines("admin")?.map(admin).transpose()?.flatten(),
-            password: keys.string("password")?.filter(|password| !password.is_empty()),
+            password: keys
+                .string("password")?
+                .filter(|password| !password.is_empty()),
             oper: match (oper_name, oper_password) {
                 (None, _) => None,
-                (Some(_), None) => return Err(error("oper-password", "must not be empty when oper-name is set")),
+                (Some(_), None) => {
+                    return Err(error(
+                        "oper-password",
+                        "must not be empty when oper-name is set",
+                    ));
+                }
                 (Some(name), Some(password)) => Some(Oper { name, password }),
             },
-            nick_length: keys.size("nick-length", 1..=Nick::MAX as u32)?.unwrap_or(default.nick_length),
-            channels_per_user: keys.size("channels-per-user", 1..=1000)?.unwrap_or(default.channels_per_user),
+            nick_length: keys
+                .size("nick-length", 1..=Nick::MAX as u32)?
+                .unwrap_or(default.nick_length),
+            channels_per_user: keys
+                .size("channels-per-user", 1..=1000)?
+                .unwrap_or(default.channels_per_user),
             channel_modes: channel_modes(&keys.string("channel-modes")?.unwrap_or_default())?,
-            registration_timeout: keys.duration("registration-timeout")?.unwrap_or(default.registration_timeout),
-            ping_interval: keys.duration("ping-interval")?.unwrap_or(default.ping_interval),
-            ping_timeout: keys.duration("ping-timeout")?.unwrap_or(default.ping_timeout),
+            registration_timeout: keys
+                .duration("registration-timeout")?
+                .unwrap_or(default.registration_timeout),
+            ping_interval: keys
+                .duration("ping-interval")?
+                .unwrap_or(default.ping_interval),
+            ping_timeout: keys
+                .duration("ping-timeout")?
+                .unwrap_or(default.ping_timeout),
             flood: keys.boolean("flood")?.unwrap_or(false).then_some(flood),
         };
         match keys.0.keys().next() {
@@ -131,21 +154,31 @@ fn admin(lines: Vec<String>) -> Result<Option<[String; 3]>, ConfigError> {
     }
     let count = lines.len();
     let lines = <[String; 3]>::try_from(lines);
-    lines.map(Some).map_err(|_| error("admin", format!("{count} lines, and ADMIN has 3")))
+    lines
+        .map(Some)
+        .map_err(|_| error("admin", format!("{count} lines, and ADMIN has 3")))
 }
 
 fn channel_modes(letters: &str) -> Result<Flags, ConfigError> {
     let mut flags = Flags::default();
     for letter in letters.trim_start_matches('+').bytes() {
         let flag = ChannelFlag::from_letter(letter);
-        let flag = flag.ok_or_else(|| error("channel-modes", format!("`{}` is not one of i m n s t", letter.escape_ascii())))?;
+        let flag = flag.ok_or_else(|| {
+            error(
+                "channel-modes",
+                format!("`{}` is not one of i m n s t", letter.escape_ascii()),
+            )
+        })?;
         flags.apply(Sign::Set, flag);
     }
     Ok(flags)
 }
 
 fn error(key: &'static str, reason: impl ToString) -> ConfigError {
-    ConfigError { key, reason: reason.to_string() }
+    ConfigError {
+        key,
+        reason: reason.to_string(),
+    }
 }
 
 /// Longest name of a server, and of a network for want of another number.
@@ -164,9 +197,19 @@ impl Keys {
     }
 
     fn word(&mut self, key: &'static str) -> Result<Option<String>, ConfigError> {
-        let Some(value) = self.string(key)? else { return Ok(None) };
-        let fits = Word::new(value.as_bytes()).is_some() && value.len() <= MAX_NAME && value.is_ascii();
-        if fits { Ok(Some(value)) } else { Err(error(key, format!("`{value}` is not one ASCII word of at most {MAX_NAME} bytes"))) }
+        let Some(value) = self.string(key)? else {
+            return Ok(None);
+        };
+        let fits =
+            Word::new(value.as_bytes()).is_some() && value.len() <= MAX_NAME && value.is_ascii();
+        if fits {
+            Ok(Some(value))
+        } else {
+            Err(error(
+                key,
+                format!("`{value}` is not one ASCII word of at most {MAX_NAME} bytes"),
+            ))
+        }
     }
 
     fn lines(&mut self, key: &'static str) -> Result<Option<Vec<String>>, ConfigError> {
@@ -182,8 +225,14 @@ impl Keys {
             }
             Some(other) => return Err(error(key, format!("`{other}` is not a list of strings"))),
         };
-        match lines.iter().find(|line| Text::new(line.as_bytes()).is_none()) {
-            Some(line) => Err(error(key, format!("`{}` is more than one line", line.escape_debug()))),
+        match lines
+            .iter()
+            .find(|line| Text::new(line.as_bytes()).is_none())
+        {
+            Some(line) => Err(error(
+                key,
+                format!("`{}` is more than one line", line.escape_debug()),
+            )),
             None => Ok(Some(lines)),
         }
     }
@@ -196,22 +245,46 @@ impl Keys {
         }
     }
 
-    fn number(&mut self, key: &'static str, range: std::ops::RangeInclusive<u32>) -> Result<Option<u32>, ConfigError> {
-        let Some(value) = self.0.remove(key) else { return Ok(None) };
-        let number = value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n));
+    fn number(
+        &mut self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Result<Option<u32>, ConfigError> {
+        let Some(value) = self.0.remove(key) else {
+            return Ok(None);
+        };
+        let number = value
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|n| range.contains(n));
         match number {
             Some(number) => Ok(Some(number)),
-            None => Err(error(key, format!("`{value}` is not a number from {} to {}", range.start(), range.end()))),
+            None => Err(error(
+                key,
+                format!(
+                    "`{value}` is not a number from {} to {}",
+                    range.start(),
+                    range.end()
+                ),
+            )),
         }
     }
 
-    fn size(&mut self, key: &'static str, range: std::ops::RangeInclusive<u32>) -> Result<Option<usize>, ConfigError> {
-        Ok(self.number(key, range)?.and_then(|n| usize::try_from(n).ok()))
+    fn size(
+        &mut self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Result<Option<usize>, ConfigError> {
+        Ok(self
+            .number(key, range)?
+            .and_then(|n| usize::try_from(n).ok()))
     }
 
     /// A duration with its unit, from one second to a day.
     fn duration(&mut self, key: &'static str) -> Result<Option<Duration>, ConfigError> {
-        let Some(value) = self.string(key)? else { return Ok(None) };
+        let Some(value) = self.string(key)? else {
+            return Ok(None);
+        };
         let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let unit = value.get(digits.len()..).unwrap_or_default();
         let number = digits.parse::<u64>().ok().filter(|n| *n <= 1_000_000_000);
@@ -222,9 +295,14 @@ impl Keys {
             "h" => Some(Duration::from_secs(n * 3600)),
             _ => None,
         });
-        match duration.filter(|d| (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(d)) {
+        match duration
+            .filter(|d| (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(d))
+        {
             Some(duration) => Ok(Some(duration)),
-            None => Err(error(key, format!("`{value}` is not a duration from 1s to 24h (ms, s, m, h)"))),
+            None => Err(error(
+                key,
+                format!("`{value}` is not a duration from 1s to 24h (ms, s, m, h)"),
+            )),
         }
     }
 }
@@ -249,7 +327,10 @@ mod tests {
         assert_eq!(config.ping_interval, Duration::from_secs(120));
         assert_eq!(config.ping_timeout, Duration::from_millis(1500));
         assert_eq!(config.flood, Some(Flood { burst: 7, rate: 3 }));
-        assert!(config.channel_modes.has(ChannelFlag::NoOutside) && config.channel_modes.has(ChannelFlag::TopicLocked));
+        assert!(
+            config.channel_modes.has(ChannelFlag::NoOutside)
+                && config.channel_modes.has(ChannelFlag::TopicLocked)
+        );
     }
 
     #[test]
@@ -257,17 +338,41 @@ mod tests {
         for (json, message) in [
             ("[]", "config: not a JSON object"),
             (r#"{"netwrok":"x"}"#, "config: unknown key `netwrok`"),
-            (r#"{"network":"a b"}"#, "network: `a b` is not one ASCII word of at most 63 bytes"),
+            (
+                r#"{"network":"a b"}"#,
+                "network: `a b` is not one ASCII word of at most 63 bytes",
+            ),
             (r#"{"server":1}"#, "server: `1` is not a string"),
-            (r#"{"motd":["a\nb"]}"#, r"motd: `a\nb` is more than one line"),
+            (
+                r#"{"motd":["a\nb"]}"#,
+                r"motd: `a\nb` is more than one line",
+            ),
             (r#"{"motd":[1]}"#, "motd: `1` is not a string"),
             (r#"{"admin":["a"]}"#, "admin: 1 lines, and ADMIN has 3"),
-            (r#"{"oper-name":"x","oper-password":""}"#, "oper-password: must not be empty when oper-name is set"),
-            (r#"{"nick-length":33}"#, "nick-length: `33` is not a number from 1 to 32"),
-            (r#"{"nick-length":"9"}"#, "nick-length: `\"9\"` is not a number from 1 to 32"),
-            (r#"{"channel-modes":"nx"}"#, "channel-modes: `x` is not one of i m n s t"),
-            (r#"{"ping-timeout":"60"}"#, "ping-timeout: `60` is not a duration from 1s to 24h (ms, s, m, h)"),
-            (r#"{"ping-timeout":"0s"}"#, "ping-timeout: `0s` is not a duration from 1s to 24h (ms, s, m, h)"),
+            (
+                r#"{"oper-name":"x","oper-password":""}"#,
+                "oper-password: must not be empty when oper-name is set",
+            ),
+            (
+                r#"{"nick-length":33}"#,
+                "nick-length: `33` is not a number from 1 to 32",
+            ),
+            (
+                r#"{"nick-length":"9"}"#,
+                "nick-length: `\"9\"` is not a number from 1 to 32",
+            ),
+            (
+                r#"{"channel-modes":"nx"}"#,
+                "channel-modes: `x` is not one of i m n s t",
+            ),
+            (
+                r#"{"ping-timeout":"60"}"#,
+                "ping-timeout: `60` is not a duration from 1s to 24h (ms, s, m, h)",
+            ),
+            (
+                r#"{"ping-timeout":"0s"}"#,
+                "ping-timeout: `0s` is not a duration from 1s to 24h (ms, s, m, h)",
+            ),
             (r#"{"flood":"on"}"#, "flood: `\"on\"` is not true or false"),
         ] {
             assert_eq!(Config::from_json(json).unwrap_err().to_string(), message);

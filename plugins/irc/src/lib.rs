@@ -29,7 +29,12 @@
 //! assert_eq!(network.poll_transmit(), Some(Transmit::Send { to: ann, bytes: expected }));
 //! ```
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 pub mod types;
 
@@ -42,8 +47,8 @@ pub mod config;
 use std::{collections::HashMap, time::Duration};
 
 use nethost_sdk::{
-    CloseReason, Connection, Context, Factory, Group, Origin, Protocol, Task, after, clock, export_plugin, framing::Lines,
-    spawn_for_instance, with_factory,
+    CloseReason, Connection, Context, Factory, Group, Origin, Protocol, Task, after, clock,
+    export_plugin, framing::Lines, spawn_for_instance, with_factory,
 };
 
 use crate::{
@@ -65,11 +70,18 @@ impl Protocol for Irc {
 
     fn connection_made(cx: &mut Context<'_, Server>, _origin: Origin) -> Option<Self> {
         let client = ClientId(cx.id().as_u64());
-        let host = cx.connection.peer().ip().map_or_else(Host::local, Host::from);
+        let host = cx
+            .connection
+            .peer()
+            .ip()
+            .map_or_else(Host::local, Host::from);
         cx.factory.connections.insert(client, cx.connection.clone());
         cx.factory.network.handle_connected(client, host, now());
         cx.factory.transmit();
-        Some(Self { client, lines: Lines::new(MAX_LINE) })
+        Some(Self {
+            client,
+            lines: Lines::new(MAX_LINE),
+        })
     }
 
     fn data_received(&mut self, cx: &mut Context<'_, Server>, mut data: &[u8]) {
@@ -119,7 +131,12 @@ impl Factory for Server {
     fn configure(config: &nethost_sdk::Config) -> Result<Self, String> {
         let config = Config::from_json(config.as_str()).map_err(|error| error.to_string())?;
         let network = Network::new(config, now());
-        Ok(Self { network, connections: HashMap::new(), groups: HashMap::new(), timer: None })
+        Ok(Self {
+            network,
+            connections: HashMap::new(),
+            groups: HashMap::new(),
+            timer: None,
+        })
     }
 
     fn draining(&mut self, _deadline: Duration) {
@@ -155,7 +172,9 @@ impl Server {
                     }
                 }
                 Transmit::Leave { channel, client } => {
-                    if let (Some(group), Some(connection)) = (self.groups.get(&channel), self.connections.get(&client)) {
+                    if let (Some(group), Some(connection)) =
+                        (self.groups.get(&channel), self.connections.get(&client))
+                    {
                         group.remove(connection);
                     }
                 }
@@ -172,7 +191,9 @@ impl Server {
 
     /// Sees to it that the timer fires no later than the network needs it. Earlier does no harm: then it is set again.
     fn set_timer(&mut self) {
-        let Some(at) = self.network.poll_timeout() else { return };
+        let Some(at) = self.network.poll_timeout() else {
+            return;
+        };
         if self.timer.as_ref().is_some_and(|(set, _)| *set <= at) {
             return;
         }
@@ -193,7 +214,10 @@ impl Server {
 }
 
 fn now() -> Now {
-    Now { monotonic: clock::monotonic(), wall: clock::wall() }
+    Now {
+        monotonic: clock::monotonic(),
+        wall: clock::wall(),
+    }
 }
 
 export_plugin!(Irc);

@@ -5,7 +5,10 @@ use nethost_sdk::testing::play_directory;
 
 #[test]
 fn dialogues_go_as_written() {
-    play_directory::<Irc>(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts"), CONFIG);
+    play_directory::<Irc>(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts"),
+        CONFIG,
+    );
 }
 
 /// As the host passes it: every key with the default of `plugin.toml`.

@@ -4,7 +4,8 @@ use super::{MAX_MESSAGE, MAX_PARAMS, MAX_TAGS};
 use crate::types::{
     command::{Cap, Command, InitialModes, Message, Query, Verb, WhoFilter},
     mode::{ChannelChange, ChannelFlag, Privilege, Sign, UserChange, UserFlag},
-    name::{ChannelName, Key, List, Mask, Nick, Text, UserName, Word, is_channel_prefix},
+    name::{ChannelName, Key, Mask, Nick, UserName, is_channel_prefix},
+    text::{List, Text, Word},
 };
 
 /// What was wrong with a line.
@@ -91,9 +92,13 @@ pub fn decode(line: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
     if name.is_empty() {
         return Err(DecodeError::Empty);
     }
-    let verb = Verb::from_name(name).ok_or(DecodeError::UnknownCommand(Word::quote(name)))?;
+    let verb =
+        Verb::from_name(name).ok_or_else(|| DecodeError::UnknownCommand(Word::quote(name)))?;
     let params = Params::new(verb, rest);
-    Ok(Message { prefix, command: command(verb, params)? })
+    Ok(Message {
+        prefix,
+        command: command(verb, params)?,
+    })
 }
 
 /// `message = [ "@" tags SPACE ] ...` ([message tags](https://ircv3.net/specs/extensions/message-tags#format))
@@ -114,15 +119,21 @@ fn command<'a>(verb: Verb, mut params: Params<'a>) -> Result<Command<'a>, Decode
         Verb::Nick => Command::Nick(nick(&mut params)?),
         Verb::User => user(&mut params)?,
         Verb::Cap => Command::Cap(cap(&mut params)?),
-        Verb::Oper => Command::Oper(params.needed()?, params.needed()?),
+        Verb::Oper => Command::Oper(params.needed_name()?, params.needed()?),
         Verb::Quit => Command::Quit(params.next()),
-        Verb::Error => Command::Error(params.next().unwrap_or(Text::until(b""))),
+        Verb::Error => Command::Error(params.next().unwrap_or(Text::EMPTY)),
         Verb::Ping => Command::Ping(params.filled().ok_or(DecodeError::NoOrigin(verb))?),
         Verb::Pong => pong(&mut params)?,
 
         Verb::Join => match params.needed()? {
             zero if zero.as_bytes() == b"0" => Command::LeaveAll,
-            channels => Command::Join(List::new(params.name(channels)?), params.next().and_then(|t| Word::new(t.as_bytes())).map(List::new)),
+            channels => Command::Join(
+                List::new(params.name(channels)?),
+                params
+                    .next()
+                    .and_then(|t| Word::new(t.as_bytes()))
+                    .map(List::new),
+            ),
         },
         Verb::Part => Command::Part(params.needed_list()?, params.next()),
         Verb::Mode => mode(&mut params)?,
@@ -156,7 +167,10 @@ fn command<'a>(verb: Verb, mut params: Params<'a>) -> Result<Command<'a>, Decode
         Verb::Whowas => {
             let nicks = params.nicknames()?;
             // "If a non-positive number is passed as being <count>, then a full search is done" (RFC 2812 section 3.6.3).
-            let count = params.next().and_then(|t| number(t.as_bytes())).filter(|n| *n > 0);
+            let count = params
+                .next()
+                .and_then(|t| number(t.as_bytes()))
+                .filter(|n| *n > 0);
             Command::Whowas(nicks, count)
         }
         Verb::Ison => Command::Ison(words(&mut params)?),
@@ -181,30 +195,43 @@ fn command<'a>(verb: Verb, mut params: Params<'a>) -> Result<Command<'a>, Decode
 
 /// `Command: NICK, Parameters: <nickname>`
 fn nick<'a>(params: &mut Params<'a>) -> Result<Nick, DecodeError<'a>> {
-    let name = params.filled().ok_or(DecodeError::NoNickname(Verb::Nick))?.as_bytes();
-    Nick::new(name).ok_or(DecodeError::ErroneousNickname(Word::quote(name)))
+    let name = params
+        .filled()
+        .ok_or(DecodeError::NoNickname(Verb::Nick))?
+        .as_bytes();
+    Nick::new(name).ok_or_else(|| DecodeError::ErroneousNickname(Word::quote(name)))
 }
 
 /// `Command: USER, Parameters: <user> <mode> <unused> <realname>`; "The <mode> parameter should be a numeric", and RFC 1459 clients
 /// send a host name there, which asks for nothing.
 fn user<'a>(params: &mut Params<'a>) -> Result<Command<'a>, DecodeError<'a>> {
-    let (user, mode, _unused, real_name) = (params.needed()?, params.needed()?, params.needed()?, params.needed()?);
+    let (user, mode, _unused, real_name) = (
+        params.needed()?,
+        params.needed()?,
+        params.needed()?,
+        params.needed()?,
+    );
     let user = UserName::new(user.as_bytes()).ok_or(DecodeError::InvalidUserName)?;
     let bits = number(mode.as_bytes()).unwrap_or(0);
-    let modes = InitialModes { wallops: bits & 4 != 0, invisible: bits & 8 != 0 };
+    let modes = InitialModes {
+        wallops: bits & 4 != 0,
+        invisible: bits & 8 != 0,
+    };
     Ok(Command::User(user, modes, real_name))
 }
 
 /// `Command: CAP, Parameters: <subcommand> [:<capabilities>]`
 fn cap<'a>(params: &mut Params<'a>) -> Result<Cap<'a>, DecodeError<'a>> {
-    let subcommand = params.needed()?.as_bytes();
-    Ok(match subcommand.to_ascii_uppercase().as_slice() {
-        b"LS" => Cap::Ls,
-        b"LIST" => Cap::List,
-        b"REQ" => Cap::Req(params.next().unwrap_or(Text::until(b""))),
-        b"END" => Cap::End,
-        _ => Cap::Unknown(Word::quote(subcommand)),
-    })
+    let subcommand = Word::quote(params.needed()?.as_bytes());
+    Ok(
+        match subcommand.as_bytes().to_ascii_uppercase().as_slice() {
+            b"LS" => Cap::Ls,
+            b"LIST" => Cap::List,
+            b"REQ" => Cap::Req(params.next().unwrap_or(Text::EMPTY)),
+            b"END" => Cap::End,
+            _ => Cap::Unknown(subcommand),
+        },
+    )
 }
 
 /// `Command: PONG, Parameters: <server> [ <server2> ]`; what a client answers with is the last of them.
@@ -217,7 +244,10 @@ fn pong<'a>(params: &mut Params<'a>) -> Result<Command<'a>, DecodeError<'a>> {
 }
 
 /// `Command: PRIVMSG, Parameters: <msgtarget> <text to be sent>`
-fn targets_and_text<'a>(verb: Verb, params: &mut Params<'a>) -> Result<(List<'a>, Text<'a>), DecodeError<'a>> {
+fn targets_and_text<'a>(
+    verb: Verb,
+    params: &mut Params<'a>,
+) -> Result<(List<'a>, Text<'a>), DecodeError<'a>> {
     let targets = params.filled().ok_or(DecodeError::NoRecipient(verb))?;
     let text = params.filled().ok_or(DecodeError::NoText(verb))?;
     Ok((List::new(params.name(targets)?), text))
@@ -234,9 +264,17 @@ fn whois<'a>(params: &mut Params<'a>) -> Result<Command<'a>, DecodeError<'a>> {
 
 /// `Command: ISON, Parameters: <nickname> *( SPACE <nickname> )`; clients send the list as one parameter as often as as several.
 fn words<'a>(params: &mut Params<'a>) -> Result<Vec<Word<'a>>, DecodeError<'a>> {
-    let mut words: Vec<_> = params.needed()?.as_bytes().split(|b| *b == b' ').filter_map(Word::new).collect();
-    while let Some(more) = params.next() {
-        words.extend(more.as_bytes().split(|b| *b == b' ').filter_map(Word::new));
+    let mut words = Vec::new();
+    while let Some(parameter) = params.next() {
+        words.extend(
+            parameter
+                .as_bytes()
+                .split(|b| *b == b' ')
+                .filter_map(Word::new),
+        );
+    }
+    if words.is_empty() {
+        return Err(DecodeError::NeedMoreParams(params.verb));
     }
     Ok(words)
 }
@@ -248,15 +286,22 @@ fn words<'a>(params: &mut Params<'a>) -> Result<Vec<Word<'a>>, DecodeError<'a>> 
 fn mode<'a>(params: &mut Params<'a>) -> Result<Command<'a>, DecodeError<'a>> {
     let target = params.needed_name()?;
     let (letters, _) = split_word(params.next().map(Text::as_bytes).unwrap_or_default());
-    if !target.as_bytes().first().is_some_and(|b| is_channel_prefix(*b)) {
+    if !target
+        .as_bytes()
+        .first()
+        .is_some_and(|b| is_channel_prefix(*b))
+    {
         let changes = signed(letters).map(|(sign, letter)| match UserFlag::from_letter(letter) {
             Some(flag) => UserChange::Flag(sign, flag),
             None => UserChange::Unknown(letter),
         });
         return Ok(Command::UserMode(target, changes.collect()));
     }
-    let channel = ChannelName::new(target.as_bytes()).ok_or(DecodeError::BadName(Verb::Mode, target))?;
-    let changes = signed(letters).map(|(sign, letter)| channel_change(sign, letter, params)).collect();
+    let channel =
+        ChannelName::new(target.as_bytes()).ok_or(DecodeError::BadName(Verb::Mode, target))?;
+    let changes = signed(letters)
+        .map(|(sign, letter)| channel_change(sign, letter, params))
+        .collect();
     Ok(Command::ChannelMode(channel, changes))
 }
 
@@ -274,15 +319,23 @@ fn channel_change<'a>(sign: Sign, letter: u8, params: &mut Params<'a>) -> Channe
         _ => return ChannelChange::Unknown(letter),
     }
     let Some(parameter) = params.next() else {
-        return if letter == b'b' { ChannelChange::BanList } else { ChannelChange::Incomplete(sign, letter) };
+        return if letter == b'b' {
+            ChannelChange::BanList
+        } else {
+            ChannelChange::Incomplete(sign, letter)
+        };
     };
     let bytes = parameter.as_bytes();
     let change = match letter {
-        b'o' => Nick::new(bytes).map(|nick| ChannelChange::Privilege(sign, Privilege::Operator, nick)),
+        b'o' => {
+            Nick::new(bytes).map(|nick| ChannelChange::Privilege(sign, Privilege::Operator, nick))
+        }
         b'v' => Nick::new(bytes).map(|nick| ChannelChange::Privilege(sign, Privilege::Voice, nick)),
         b'b' => Mask::new(bytes).map(|mask| ChannelChange::Ban(sign, mask)),
         b'k' => Key::new(bytes).map(ChannelChange::SetKey),
-        _ => number(bytes).filter(|n| *n > 0).map(ChannelChange::SetLimit),
+        _ => number(bytes)
+            .filter(|n| *n > 0)
+            .map(ChannelChange::SetLimit),
     };
     change.unwrap_or(ChannelChange::Unfit(sign, letter, parameter))
 }
@@ -303,7 +356,11 @@ fn signed(letters: &[u8]) -> impl Iterator<Item = (Sign, u8)> {
 /// `1*digit`, as far as 32 bits go.
 fn number(bytes: &[u8]) -> Option<u32> {
     let digits = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(bytes).ok().filter(|_| digits)?.parse().ok()
+    std::str::from_utf8(bytes)
+        .ok()
+        .filter(|_| digits)?
+        .parse()
+        .ok()
 }
 
 fn split_word(bytes: &[u8]) -> (&[u8], &[u8]) {
@@ -333,7 +390,11 @@ struct Params<'a> {
 
 impl<'a> Params<'a> {
     fn new(verb: Verb, rest: &'a [u8]) -> Self {
-        Self { verb, rest, taken: 0 }
+        Self {
+            verb,
+            rest,
+            taken: 0,
+        }
     }
 
     fn next(&mut self) -> Option<Text<'a>> {
@@ -383,6 +444,7 @@ impl<'a> Params<'a> {
     }
 
     fn name(&self, text: Text<'a>) -> Result<Word<'a>, DecodeError<'a>> {
-        Word::new(text.as_bytes()).ok_or_else(|| DecodeError::BadName(self.verb, Word::quote(text.as_bytes())))
+        Word::new(text.as_bytes())
+            .ok_or_else(|| DecodeError::BadName(self.verb, Word::quote(text.as_bytes())))
     }
 }

@@ -4,7 +4,7 @@ use super::MAX_MESSAGE;
 use crate::types::{
     command::{Cap, Command, InitialModes, Message, Query, Verb, WhoFilter},
     mode::{ChannelChange, Sign, UserChange},
-    name::{List, Text, Word, cut},
+    text::{List, Text, Word, cut},
 };
 
 /// Appends a message with its CR LF, cut to [`MAX_MESSAGE`].
@@ -23,27 +23,47 @@ fn command<'o>(line: Line<'o>, command: &Command<'_>) -> Line<'o> {
     match command {
         Command::Pass(password) => line.verb(Verb::Pass).last(*password),
         Command::Nick(nick) => line.verb(Verb::Nick).word(nick.as_word()),
-        Command::User(user, modes, real_name) => {
-            line.verb(Verb::User).word(user.as_word()).number(bits(*modes)).word(Word::quote(b"*")).last(*real_name)
-        }
+        Command::User(user, modes, real_name) => line
+            .verb(Verb::User)
+            .word(user.as_word())
+            .number(bits(*modes))
+            .word(Word::STAR)
+            .last(*real_name),
         Command::Cap(cap) => encode_cap(line.verb(Verb::Cap), cap),
-        Command::Oper(name, password) => line.verb(Verb::Oper).word(Word::quote(name.as_bytes())).last(*password),
+        Command::Oper(name, password) => line.verb(Verb::Oper).word(*name).last(*password),
         Command::Quit(message) => line.verb(Verb::Quit).optional(*message),
         Command::Error(message) => line.verb(Verb::Error).last(*message),
         Command::Ping(token) => line.verb(Verb::Ping).last(*token),
         Command::Pong(Some(server), token) => line.verb(Verb::Pong).word(*server).last(*token),
         Command::Pong(None, token) => line.verb(Verb::Pong).last(*token),
 
-        Command::Join(channels, keys) => line.verb(Verb::Join).list(*channels).optional_word(keys.map(List::as_word)),
+        Command::Join(channels, keys) => line
+            .verb(Verb::Join)
+            .list(*channels)
+            .optional_word(keys.map(List::as_word)),
         Command::LeaveAll => line.verb(Verb::Join).word(Word::quote(b"0")),
-        Command::Part(channels, message) => line.verb(Verb::Part).list(*channels).optional(*message),
-        Command::ChannelMode(channel, changes) => channel_changes(line.verb(Verb::Mode).word(channel.as_word()), changes),
-        Command::UserMode(nick, changes) => user_changes(line.verb(Verb::Mode).word(*nick), changes),
+        Command::Part(channels, message) => {
+            line.verb(Verb::Part).list(*channels).optional(*message)
+        }
+        Command::ChannelMode(channel, changes) => {
+            channel_changes(line.verb(Verb::Mode).word(channel.as_word()), changes)
+        }
+        Command::UserMode(nick, changes) => {
+            user_changes(line.verb(Verb::Mode).word(*nick), changes)
+        }
         Command::Topic(channel, topic) => line.verb(Verb::Topic).word(*channel).optional(*topic),
-        Command::Names(channels) => line.verb(Verb::Names).optional_word(channels.map(List::as_word)),
-        Command::List(channels) => line.verb(Verb::List).optional_word(channels.map(List::as_word)),
+        Command::Names(channels) => line
+            .verb(Verb::Names)
+            .optional_word(channels.map(List::as_word)),
+        Command::List(channels) => line
+            .verb(Verb::List)
+            .optional_word(channels.map(List::as_word)),
         Command::Invite(nick, channel) => line.verb(Verb::Invite).word(*nick).word(*channel),
-        Command::Kick(channels, nicks, comment) => line.verb(Verb::Kick).list(*channels).list(*nicks).optional(*comment),
+        Command::Kick(channels, nicks, comment) => line
+            .verb(Verb::Kick)
+            .list(*channels)
+            .list(*nicks)
+            .optional(*comment),
 
         Command::Privmsg(targets, text) => line.verb(Verb::Privmsg).list(*targets).last(*text),
         Command::Notice(targets, text) => line.verb(Verb::Notice).list(*targets).last(*text),
@@ -55,12 +75,17 @@ fn command<'o>(line: Line<'o>, command: &Command<'_>) -> Line<'o> {
             let line = line.verb(Verb::Who);
             match (mask, filter) {
                 (mask, WhoFilter::Everybody) => line.optional_word(*mask),
-                (mask, WhoFilter::Operators) => line.word(mask.unwrap_or(Word::quote(b"*"))).word(Word::quote(b"o")),
+                (mask, WhoFilter::Operators) => line
+                    .word(mask.unwrap_or(Word::STAR))
+                    .word(Word::quote(b"o")),
             }
         }
         Command::Whois(server, nicks) => line.verb(Verb::Whois).optional_word(*server).list(*nicks),
         Command::Whowas(nicks, None) => line.verb(Verb::Whowas).list(*nicks),
-        Command::Whowas(nicks, Some(count)) => line.verb(Verb::Whowas).list(*nicks).number(u64::from(*count)),
+        Command::Whowas(nicks, Some(count)) => line
+            .verb(Verb::Whowas)
+            .list(*nicks)
+            .number(u64::from(*count)),
         Command::Ison(nicks) => line.verb(Verb::Ison).all(nicks),
         Command::Userhost(nicks) => line.verb(Verb::Userhost).all(nicks),
 
@@ -71,7 +96,9 @@ fn command<'o>(line: Line<'o>, command: &Command<'_>) -> Line<'o> {
                 Query::Time => line.verb(Verb::Time),
                 Query::Admin => line.verb(Verb::Admin),
                 Query::Info => line.verb(Verb::Info),
-                Query::Lusers => line.verb(Verb::Lusers).optional_word(server.map(|_| Word::quote(b"*"))),
+                Query::Lusers => line
+                    .verb(Verb::Lusers)
+                    .optional_word(server.map(|_| Word::STAR)),
             };
             line.optional_word(*server)
         }
@@ -102,16 +129,22 @@ fn channel_changes<'o>(line: Line<'o>, changes: &[ChannelChange<'_>]) -> Line<'o
     for change in changes {
         let (sign, letter, parameter) = match change {
             ChannelChange::Flag(sign, flag) => (*sign, flag.letter(), None),
-            ChannelChange::Privilege(sign, privilege, nick) => (*sign, privilege.letter(), Some(nick.as_bytes().to_vec())),
+            ChannelChange::Privilege(sign, privilege, nick) => {
+                (*sign, privilege.letter(), Some(nick.as_bytes().to_vec()))
+            }
             ChannelChange::SetKey(key) => (Sign::Set, b'k', Some(key.as_bytes().to_vec())),
             ChannelChange::ClearKey => (Sign::Clear, b'k', Some(b"*".to_vec())),
             ChannelChange::SetLimit(limit) => (Sign::Set, b'l', Some(decimal(u64::from(*limit)))),
             ChannelChange::ClearLimit => (Sign::Clear, b'l', None),
-            ChannelChange::Ban(sign, mask) => (*sign, b'b', Some(mask.as_word().as_bytes().to_vec())),
+            ChannelChange::Ban(sign, mask) => {
+                (*sign, b'b', Some(mask.as_word().as_bytes().to_vec()))
+            }
             ChannelChange::BanList => (Sign::Set, b'b', None),
             ChannelChange::Unknown(letter) => (Sign::Set, *letter, None),
             ChannelChange::Incomplete(sign, letter) => (*sign, *letter, None),
-            ChannelChange::Unfit(sign, letter, parameter) => (*sign, *letter, Some(parameter.as_bytes().to_vec())),
+            ChannelChange::Unfit(sign, letter, parameter) => {
+                (*sign, *letter, Some(parameter.as_bytes().to_vec()))
+            }
         };
         push_signed(&mut letters, &mut last, sign, letter);
         parameters.extend(parameter);
@@ -203,7 +236,9 @@ impl<'o> Line<'o> {
     /// The last parameter, in pieces.
     pub(crate) fn text(self, pieces: &[&[u8]]) -> Self {
         self.out.extend_from_slice(b" :");
-        pieces.iter().for_each(|piece| self.out.extend_from_slice(piece));
+        pieces
+            .iter()
+            .for_each(|piece| self.out.extend_from_slice(piece));
         self
     }
 

@@ -64,7 +64,17 @@ impl Membership {
 
 impl Channel {
     pub(super) fn new(id: ChannelId, name: ChannelName, created: u64, flags: Flags) -> Self {
-        Self { id, name, created, topic: None, flags, key: None, limit: None, bans: Vec::new(), members: BTreeMap::new() }
+        Self {
+            id,
+            name,
+            created,
+            topic: None,
+            flags,
+            key: None,
+            limit: None,
+            bans: Vec::new(),
+            members: BTreeMap::new(),
+        }
     }
 
     pub(super) fn has_member(&self, id: ClientId) -> bool {
@@ -81,11 +91,14 @@ impl Channel {
     }
 
     pub(super) fn is_banned(&self, user: &User) -> bool {
-        self.bans.iter().any(|ban| ban.mask.matches(user.prefix().as_bytes()))
+        self.bans
+            .iter()
+            .any(|ban| ban.mask.matches(user.prefix().as_bytes()))
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.limit.is_some_and(|limit| self.members.len() >= usize::try_from(limit).unwrap_or(usize::MAX))
+        self.limit
+            .is_some_and(|limit| self.members.len() >= usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
     /// Whether a user may speak here.
@@ -103,11 +116,20 @@ impl Channel {
     /// The modes and their parameters, as MODE tells them; the key only to those who know it.
     pub(super) fn modes(&self, asker: ClientId) -> Vec<Vec<u8>> {
         let mut letters = vec![b'+'];
-        letters.extend(ChannelFlag::ALL.into_iter().filter(|flag| self.flags.has(*flag)).map(ChannelFlag::letter));
+        letters.extend(
+            ChannelFlag::ALL
+                .into_iter()
+                .filter(|flag| self.flags.has(*flag))
+                .map(ChannelFlag::letter),
+        );
         let mut parameters = Vec::new();
         if let Some(key) = self.key {
             letters.push(b'k');
-            parameters.push(if self.has_member(asker) { key.as_bytes().to_vec() } else { b"*".to_vec() });
+            parameters.push(if self.has_member(asker) {
+                key.as_bytes().to_vec()
+            } else {
+                b"*".to_vec()
+            });
         }
         if let Some(limit) = self.limit {
             letters.push(b'l');

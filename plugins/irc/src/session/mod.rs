@@ -22,6 +22,8 @@ mod registration;
 
 mod rooms;
 
+mod lists;
+
 mod mode;
 
 mod message;
@@ -52,8 +54,9 @@ use crate::{
     config::Config,
     types::{
         command::{Command, Message, Verb},
-        name::{Host, Text, Word, eq, is_channel_prefix},
+        name::{Host, eq, is_channel_prefix},
         reply::Reply,
+        text::{Text, Word},
     },
 };
 
@@ -146,7 +149,11 @@ impl Network {
     /// A client connected. It must register before the registration timeout.
     pub fn handle_connected(&mut self, id: ClientId, host: Host, now: Now) {
         if self.phase == Phase::Draining {
-            self.out.send(id, None, Command::Error(Text::until(b"Server shutting down")));
+            self.out.send(
+                id,
+                None,
+                Command::Error(Text::until(b"Server shutting down")),
+            );
             self.out.close(id);
             return;
         }
@@ -187,14 +194,26 @@ impl Network {
     /// The server is going away: every client is told and closed, and no new one is let in.
     pub fn handle_draining(&mut self) {
         self.phase = Phase::Draining;
-        let mut clients: Vec<_> = self.world.unregistered.keys().chain(self.world.users.keys()).copied().collect();
+        let mut clients: Vec<_> = self
+            .world
+            .unregistered
+            .keys()
+            .chain(self.world.users.keys())
+            .copied()
+            .collect();
         clients.sort_unstable();
         for id in clients {
-            let Some((to, host)) = self.addressee(id) else { continue };
+            let Some((to, host)) = self.addressee(id) else {
+                continue;
+            };
             let closing = closing_link(host, b"Server shutting down");
-            let nick = to.nick.as_ref().map_or(Word::quote(b"*"), |nick| nick.as_word());
-            self.out.send_as_server(id, Command::Notice(nick.into(), Text::until(b"Server shutting down")));
-            self.out.send(id, None, Command::Error(Text::until(&closing)));
+            let nick = to.nick.as_ref().map_or(Word::STAR, |nick| nick.as_word());
+            self.out.send_as_server(
+                id,
+                Command::Notice(nick.into(), Text::until(b"Server shutting down")),
+            );
+            self.out
+                .send(id, None, Command::Error(Text::until(&closing)));
             self.out.close(id);
         }
         self.world = World::default();
@@ -231,8 +250,14 @@ impl Network {
     /// "if they use a prefix, the only valid prefix is the registered nickname associated with the client"; any other message "the server
     /// must ignore ... silently" ([RFC 1459 section 2.3](https://www.rfc-editor.org/rfc/rfc1459#section-2.3)).
     fn is_foreign(&self, id: ClientId, prefix: Option<Word<'_>>) -> bool {
-        let (Some(user), Some(prefix)) = (self.world.user(id), prefix) else { return false };
-        let nick = prefix.as_bytes().split(|b| *b == b'!').next().unwrap_or_default();
+        let (Some(user), Some(prefix)) = (self.world.user(id), prefix) else {
+            return false;
+        };
+        let nick = prefix
+            .as_bytes()
+            .split(|b| *b == b'!')
+            .next()
+            .unwrap_or_default();
         !eq(nick, user.nick.as_bytes())
     }
 
@@ -287,24 +312,44 @@ impl Network {
             DecodeError::Empty => return,
             _ if !registered && !allowed => Reply::NotRegistered,
             DecodeError::TooLong => Reply::InputTooLong,
-            DecodeError::Forbidden => {
-                Reply::UnknownError { command: Word::quote(b"*"), reason: Text::until(b"Control character within the line") }
-            }
+            DecodeError::Forbidden => Reply::UnknownError {
+                command: Word::STAR,
+                reason: Text::until(b"Control character within the line"),
+            },
             DecodeError::UnknownCommand(command) => Reply::UnknownCommand { command },
-            DecodeError::NeedMoreParams(verb) => Reply::NeedMoreParams { command: Word::quote(verb.name().as_bytes()) },
+            DecodeError::NeedMoreParams(verb) => Reply::NeedMoreParams {
+                command: Word::quote(verb.name().as_bytes()),
+            },
             DecodeError::NoNickname(_) => Reply::NoNicknameGiven,
             DecodeError::NoOrigin(_) => Reply::NoOrigin,
             // "automatic replies MUST NEVER be sent in response to a NOTICE message" (RFC 2812 section 3.3.2).
-            DecodeError::NoRecipient(Verb::Notice) | DecodeError::NoText(Verb::Notice) | DecodeError::BadName(Verb::Notice, _) => return,
-            DecodeError::NoRecipient(verb) => Reply::NoRecipient { command: Word::quote(verb.name().as_bytes()) },
+            DecodeError::NoRecipient(Verb::Notice)
+            | DecodeError::NoText(Verb::Notice)
+            | DecodeError::BadName(Verb::Notice, _) => return,
+            DecodeError::NoRecipient(verb) => Reply::NoRecipient {
+                command: Word::quote(verb.name().as_bytes()),
+            },
             DecodeError::NoText(_) => Reply::NoTextToSend,
             DecodeError::ErroneousNickname(nick) => Reply::ErroneousNickname { nick },
             DecodeError::InvalidUserName => Reply::InvalidUsername,
-            DecodeError::BadName(Verb::Join | Verb::Part | Verb::Mode | Verb::Topic | Verb::Names | Verb::List | Verb::Kick, name) => {
-                not_a_channel(name)
-            }
             DecodeError::BadName(
-                Verb::Motd | Verb::Version | Verb::Time | Verb::Admin | Verb::Info | Verb::Lusers | Verb::Links,
+                Verb::Join
+                | Verb::Part
+                | Verb::Mode
+                | Verb::Topic
+                | Verb::Names
+                | Verb::List
+                | Verb::Kick,
+                name,
+            ) => not_a_channel(name),
+            DecodeError::BadName(
+                Verb::Motd
+                | Verb::Version
+                | Verb::Time
+                | Verb::Admin
+                | Verb::Info
+                | Verb::Lusers
+                | Verb::Links,
                 server,
             ) => Reply::NoSuchServer { server },
             DecodeError::BadName(_, name) => Reply::NoSuchNick { name },
@@ -321,21 +366,33 @@ impl Network {
 
     fn addressee(&self, id: ClientId) -> Option<(To, &Host)> {
         let user = self.world.user(id).map(|user| (user.to(), &user.link.host));
-        user.or_else(|| self.world.unregistered.get(&id).map(|client| (client.to(), &client.link.host)))
+        user.or_else(|| {
+            self.world
+                .unregistered
+                .get(&id)
+                .map(|client| (client.to(), &client.link.host))
+        })
     }
 
     fn link_mut(&mut self, id: ClientId) -> Option<&mut Link> {
         match self.world.users.get_mut(&id) {
             Some(user) => Some(&mut user.link),
-            None => self.world.unregistered.get_mut(&id).map(|client| &mut client.link),
+            None => self
+                .world
+                .unregistered
+                .get_mut(&id)
+                .map(|client| &mut client.link),
         }
     }
 
     /// Ends a client from this side: `ERROR :Closing Link`, then as when the connection is lost.
     fn close(&mut self, id: ClientId, reason: &[u8], now: Now) {
-        let Some((_, host)) = self.addressee(id) else { return };
+        let Some((_, host)) = self.addressee(id) else {
+            return;
+        };
         let closing = closing_link(host, reason);
-        self.out.send(id, None, Command::Error(Text::until(&closing)));
+        self.out
+            .send(id, None, Command::Error(Text::until(&closing)));
         self.remove(id, reason, now);
         self.out.close(id);
     }
@@ -347,11 +404,23 @@ impl Network {
             self.deadlines.remove(&(client.link.wake, id));
             return;
         }
-        let Some(user) = self.world.user(id) else { return };
+        let Some(user) = self.world.user(id) else {
+            return;
+        };
         let mut line = Vec::new();
-        encode(&mut line, &Message { prefix: Some(user.prefix()), command: Command::Quit(Some(Text::until(reason))) });
+        encode(
+            &mut line,
+            &Message {
+                prefix: Some(user.prefix()),
+                command: Command::Quit(Some(Text::until(reason))),
+            },
+        );
         self.relay_to_peers(id, &line);
-        let channels = self.world.user(id).map(|user| user.channels.clone()).unwrap_or_default();
+        let channels = self
+            .world
+            .user(id)
+            .map(|user| user.channels.clone())
+            .unwrap_or_default();
         for channel in channels {
             self.leave_channel(id, channel);
         }
@@ -366,14 +435,28 @@ impl Network {
     /// The largest channel gets it as one broadcast; only who is in another and not in that one is written to alone.
     fn relay_to_peers(&mut self, id: ClientId, line: &[u8]) {
         self.relays += 1;
-        let World { users, channels, .. } = &mut self.world;
+        let World {
+            users, channels, ..
+        } = &mut self.world;
         let Some(user) = users.get(&id) else { return };
-        let joined: Vec<_> = user.channels.iter().filter_map(|channel| channels.get(channel)).collect();
-        let Some(largest) = joined.iter().max_by_key(|channel| channel.members.len()) else { return };
+        let joined: Vec<_> = user
+            .channels
+            .iter()
+            .filter_map(|channel| channels.get(channel))
+            .collect();
+        let Some(largest) = joined.iter().max_by_key(|channel| channel.members.len()) else {
+            return;
+        };
         self.out.broadcast_line(largest.id, Some(id), line);
         for channel in joined.iter().filter(|channel| channel.id != largest.id) {
-            for member in channel.members.keys().filter(|member| **member != id && !largest.has_member(**member)) {
-                let Some(peer) = users.get_mut(member) else { continue };
+            for member in channel
+                .members
+                .keys()
+                .filter(|member| **member != id && !largest.has_member(**member))
+            {
+                let Some(peer) = users.get_mut(member) else {
+                    continue;
+                };
                 if std::mem::replace(&mut peer.mark, self.relays) != self.relays {
                     self.out.send_line(*member, line);
                 }
@@ -398,7 +481,14 @@ fn not_a_channel(name: Word<'_>) -> Reply<'_> {
 }
 
 fn closing_link(host: &Host, reason: &[u8]) -> Vec<u8> {
-    [b"Closing Link: ", host.as_word().as_bytes(), b" (", reason, b")"].concat()
+    [
+        b"Closing Link: ",
+        host.as_word().as_bytes(),
+        b" (",
+        reason,
+        b")",
+    ]
+    .concat()
 }
 
 /// How many bytes may wait before they must be transmitted.

@@ -8,15 +8,27 @@ use super::{
 use crate::types::{
     command::Command,
     mode::{ChannelChange, Privilege, Sign, UserChange, UserFlag},
-    name::{ChannelName, Mask, Nick, Text, Word},
+    name::{ChannelName, Mask, Nick},
     reply::Reply,
+    text::{Text, Word},
 };
 
 impl Network {
     /// MODE of a channel: tells the modes, lists bans, or changes what it is asked to, in order.
-    pub(super) fn channel_mode(&mut self, id: ClientId, name: ChannelName, changes: Vec<ChannelChange<'_>>, now: Now) {
+    pub(super) fn channel_mode(
+        &mut self,
+        id: ClientId,
+        name: ChannelName,
+        changes: Vec<ChannelChange<'_>>,
+        now: Now,
+    ) {
         let Some(channel) = self.world.visible_channel(id, name.as_bytes()) else {
-            return self.reply(id, Reply::NoSuchChannel { channel: name.as_word() });
+            return self.reply(
+                id,
+                Reply::NoSuchChannel {
+                    channel: name.as_word(),
+                },
+            );
         };
         let (channel, name, member) = (channel.id, channel.name, channel.has_member(id));
         if changes.is_empty() {
@@ -33,13 +45,27 @@ impl Network {
                 continue;
             }
             if let ChannelChange::Unknown(letter) = change {
-                self.reply(id, Reply::UnknownMode { letter: Word::quote(&[letter]), channel: name.as_word() });
+                self.reply(
+                    id,
+                    Reply::UnknownMode {
+                        letter: Word::quote(&[letter]),
+                        channel: name.as_word(),
+                    },
+                );
                 continue;
             }
-            if !self.world.channel(channel).is_some_and(|channel| channel.is_operator(id)) {
+            if !self
+                .world
+                .channel(channel)
+                .is_some_and(|channel| channel.is_operator(id))
+            {
                 if !std::mem::replace(&mut refused, true) {
                     let channel = name.as_word();
-                    let reply = if member { Reply::ChanOpPrivsNeeded { channel } } else { Reply::NotOnChannel { channel } };
+                    let reply = if member {
+                        Reply::ChanOpPrivsNeeded { channel }
+                    } else {
+                        Reply::NotOnChannel { channel }
+                    };
                     self.reply(id, reply);
                 }
                 continue;
@@ -55,21 +81,34 @@ impl Network {
 
     /// MODE of a user, who must be the one who asks.
     pub(super) fn user_mode(&mut self, id: ClientId, nick: Word<'_>, changes: Vec<UserChange>) {
-        let Some(user) = self.world.user(id) else { return };
+        let Some(user) = self.world.user(id) else {
+            return;
+        };
         match self.world.user_named(nick.as_bytes()) {
             None => return self.out.reply(user.to(), Reply::NoSuchNick { name: nick }),
-            Some(other) if other.id() != id => return self.out.reply(user.to(), Reply::UsersDontMatch),
+            Some(other) if other.id() != id => {
+                return self.out.reply(user.to(), Reply::UsersDontMatch);
+            }
             Some(_) if changes.is_empty() => {
                 let modes = user.modes();
-                return self.out.reply(user.to(), Reply::UserModeIs { modes: Word::quote(&modes) });
+                return self.out.reply(
+                    user.to(),
+                    Reply::UserModeIs {
+                        modes: Word::quote(&modes),
+                    },
+                );
             }
             Some(_) => {}
         }
-        let unknown = changes.iter().any(|change| matches!(change, UserChange::Unknown(_)));
+        let unknown = changes
+            .iter()
+            .any(|change| matches!(change, UserChange::Unknown(_)));
         let mut done = Vec::new();
         for change in changes {
             // "If a user attempts to make themselves an operator using the "+o" flag, the attempt SHOULD be ignored."
-            let UserChange::Flag(sign, flag) = change else { continue };
+            let UserChange::Flag(sign, flag) = change else {
+                continue;
+            };
             let granted = sign == Sign::Clear || flag != UserFlag::Operator;
             if granted && self.world.set_user_flag(id, flag, sign == Sign::Set) {
                 done.push(change);
@@ -85,38 +124,82 @@ impl Network {
 
     /// Tells a user what became of their modes.
     pub(super) fn tell_user_modes(&mut self, id: ClientId, changes: Vec<UserChange>) {
-        let Some(user) = self.world.user(id) else { return };
-        self.out.send(id, Some(user.prefix()), Command::UserMode(user.nick.as_word(), changes));
+        let Some(user) = self.world.user(id) else {
+            return;
+        };
+        self.out.send(
+            id,
+            Some(user.prefix()),
+            Command::UserMode(user.nick.as_word(), changes),
+        );
     }
 
     fn tell_channel_modes(&mut self, id: ClientId, channel: ChannelId) {
-        let (Some(user), Some(channel)) = (self.world.user(id), self.world.channel(channel)) else { return };
+        let (Some(user), Some(channel)) = (self.world.user(id), self.world.channel(channel)) else {
+            return;
+        };
         let modes = channel.modes(id);
         let modes: Vec<_> = modes.iter().map(|mode| Word::quote(mode)).collect();
-        self.out.reply(user.to(), Reply::ChannelModeIs { channel: channel.name.as_word(), modes: &modes });
-        self.out.reply(user.to(), Reply::CreationTime { channel: channel.name.as_word(), time: channel.created });
+        self.out.reply(
+            user.to(),
+            Reply::ChannelModeIs {
+                channel: channel.name.as_word(),
+                modes: &modes,
+            },
+        );
+        self.out.reply(
+            user.to(),
+            Reply::CreationTime {
+                channel: channel.name.as_word(),
+                time: channel.created,
+            },
+        );
     }
 
     fn tell_bans(&mut self, id: ClientId, channel: ChannelId) {
-        let (Some(user), Some(channel)) = (self.world.user(id), self.world.channel(channel)) else { return };
+        let (Some(user), Some(channel)) = (self.world.user(id), self.world.channel(channel)) else {
+            return;
+        };
         let name = channel.name.as_word();
         for ban in &channel.bans {
             let who = Word::quote(&ban.who);
-            self.out.reply(user.to(), Reply::BanList { channel: name, mask: ban.mask.as_word(), who, time: ban.at });
+            self.out.reply(
+                user.to(),
+                Reply::BanList {
+                    channel: name,
+                    mask: ban.mask.as_word(),
+                    who,
+                    time: ban.at,
+                },
+            );
         }
-        self.out.reply(user.to(), Reply::EndOfBanList { channel: name });
+        self.out
+            .reply(user.to(), Reply::EndOfBanList { channel: name });
     }
 
     /// Makes one change that an operator asked for, and gives it back as others are to be told it; none if nothing changed.
-    fn apply<'a>(&mut self, id: ClientId, channel: ChannelId, change: ChannelChange<'a>, now: Now) -> Option<ChannelChange<'a>> {
+    fn apply<'a>(
+        &mut self,
+        id: ClientId,
+        channel: ChannelId,
+        change: ChannelChange<'a>,
+        now: Now,
+    ) -> Option<ChannelChange<'a>> {
         let user = self.world.users.get(&id)?;
         let who = user.prefix().as_bytes();
         let room = self.world.channels.get_mut(&channel)?;
         let changed = match &change {
             ChannelChange::Flag(sign, flag) => room.flags.apply(*sign, *flag),
-            ChannelChange::Privilege(sign, privilege, nick) => return self.apply_privilege(id, channel, *sign, *privilege, *nick),
+            ChannelChange::Privilege(sign, privilege, nick) => {
+                return self.apply_privilege(id, channel, *sign, *privilege, *nick);
+            }
             ChannelChange::SetKey(_) if room.key.is_some() => {
-                self.out.reply(user.to(), Reply::KeySet { channel: room.name.as_word() });
+                self.out.reply(
+                    user.to(),
+                    Reply::KeySet {
+                        channel: room.name.as_word(),
+                    },
+                );
                 false
             }
             ChannelChange::SetKey(key) => room.key.replace(*key).is_none(),
@@ -125,7 +208,13 @@ impl Network {
             ChannelChange::ClearLimit => room.limit.take().is_some(),
             ChannelChange::Ban(Sign::Set, mask) => {
                 if room.bans.len() >= MAX_BANS && !room.bans.iter().any(|ban| ban.mask.same(mask)) {
-                    self.out.reply(user.to(), Reply::BanListFull { channel: room.name.as_word(), mask: mask.as_word() });
+                    self.out.reply(
+                        user.to(),
+                        Reply::BanListFull {
+                            channel: room.name.as_word(),
+                            mask: mask.as_word(),
+                        },
+                    );
                     return None;
                 }
                 add_ban(room, mask, who, now)
@@ -136,7 +225,12 @@ impl Network {
                 return Some(ChannelChange::Ban(Sign::Clear, room.bans.remove(at).mask));
             }
             ChannelChange::Incomplete(..) => {
-                self.out.reply(user.to(), Reply::NeedMoreParams { command: Word::quote(b"MODE") });
+                self.out.reply(
+                    user.to(),
+                    Reply::NeedMoreParams {
+                        command: Word::quote(b"MODE"),
+                    },
+                );
                 false
             }
             ChannelChange::Unfit(_, letter, parameter) => {
@@ -145,8 +239,17 @@ impl Network {
                     b'k' => Reply::InvalidKey { channel: target },
                     b'o' | b'v' => Reply::NoSuchNick { name: quoted },
                     _ => {
-                        let reason = Text::until(if *letter == b'l' { b"Not a positive number" } else { b"Not a mask" });
-                        Reply::InvalidModeParam { target, letter: Word::quote(std::slice::from_ref(letter)), parameter: quoted, reason }
+                        let reason = Text::until(if *letter == b'l' {
+                            b"Not a positive number"
+                        } else {
+                            b"Not a mask"
+                        });
+                        Reply::InvalidModeParam {
+                            target,
+                            letter: Word::quote(std::slice::from_ref(letter)),
+                            parameter: quoted,
+                            reason,
+                        }
                     }
                 };
                 self.out.reply(user.to(), reply);
@@ -167,13 +270,24 @@ impl Network {
     ) -> Option<ChannelChange<'static>> {
         let user = self.world.user(id)?;
         let Some(other) = self.world.user_named(nick.as_bytes()) else {
-            self.out.reply(user.to(), Reply::NoSuchNick { name: nick.as_word() });
+            self.out.reply(
+                user.to(),
+                Reply::NoSuchNick {
+                    name: nick.as_word(),
+                },
+            );
             return None;
         };
         let (to, other, nick) = (user.to(), other.id(), other.nick);
         let room = self.world.channels.get_mut(&channel)?;
         let Some(member) = room.members.get_mut(&other) else {
-            self.out.reply(to, Reply::UserNotInChannel { nick: nick.as_word(), channel: room.name.as_word() });
+            self.out.reply(
+                to,
+                Reply::UserNotInChannel {
+                    nick: nick.as_word(),
+                    channel: room.name.as_word(),
+                },
+            );
             return None;
         };
         let slot = match privilege {
@@ -186,22 +300,41 @@ impl Network {
     }
 
     /// Tells a channel what was changed, in as many messages as that takes.
-    fn tell_channel_changes(&mut self, id: ClientId, channel: ChannelId, name: ChannelName, changes: Vec<ChannelChange<'_>>) {
-        let Some(user) = self.world.user(id) else { return };
-        let room = 512_usize.saturating_sub(user.prefix().as_bytes().len() + name.as_bytes().len() + 16);
+    fn tell_channel_changes(
+        &mut self,
+        id: ClientId,
+        channel: ChannelId,
+        name: ChannelName,
+        changes: Vec<ChannelChange<'_>>,
+    ) {
+        let Some(user) = self.world.user(id) else {
+            return;
+        };
+        let room =
+            512_usize.saturating_sub(user.prefix().as_bytes().len() + name.as_bytes().len() + 16);
         let mut length = 0;
         let mut part = Vec::new();
         for change in changes {
             let cost = cost(&change);
             if length + cost > room {
-                self.out.broadcast(channel, None, user.prefix(), Command::ChannelMode(name, std::mem::take(&mut part)));
+                self.out.broadcast(
+                    channel,
+                    None,
+                    user.prefix(),
+                    Command::ChannelMode(name, std::mem::take(&mut part)),
+                );
                 length = 0;
             }
             length += cost;
             part.push(change);
         }
         if !part.is_empty() {
-            self.out.broadcast(channel, None, user.prefix(), Command::ChannelMode(name, part));
+            self.out.broadcast(
+                channel,
+                None,
+                user.prefix(),
+                Command::ChannelMode(name, part),
+            );
         }
     }
 }
@@ -225,7 +358,11 @@ fn add_ban(channel: &mut Channel, mask: &Mask, who: &[u8], now: Now) -> bool {
     if channel.bans.iter().any(|ban| ban.mask.same(mask)) {
         return false;
     }
-    channel.bans.push(Ban { mask: mask.clone(), who: who.into(), at: now.seconds() });
+    channel.bans.push(Ban {
+        mask: mask.clone(),
+        who: who.into(),
+        at: now.seconds(),
+    });
     true
 }
 

@@ -10,8 +10,9 @@ use crate::{
     },
     types::{
         command::{Command, Message},
-        name::{Nick, Word},
+        name::Nick,
         reply::{CapReply, Reply},
+        text::Word,
     },
 };
 
@@ -89,7 +90,12 @@ enum Action {
 
 impl Outbox {
     pub(super) fn new(server: String) -> Self {
-        Self { server, bytes: Vec::new(), read: 0, queue: VecDeque::new() }
+        Self {
+            server,
+            bytes: Vec::new(),
+            read: 0,
+            queue: VecDeque::new(),
+        }
     }
 
     pub(super) fn poll(&mut self) -> Option<Transmit<'_>> {
@@ -123,13 +129,23 @@ impl Outbox {
 
     /// Sends a numeric reply.
     pub(super) fn reply(&mut self, to: To, reply: Reply<'_>) {
-        encode_reply(&mut self.bytes, Word::quote(self.server.as_bytes()), word(&to.nick), &reply);
+        encode_reply(
+            &mut self.bytes,
+            Word::quote(self.server.as_bytes()),
+            word(&to.nick),
+            &reply,
+        );
         self.push(Action::Send(to.id));
     }
 
     /// Answers CAP.
     pub(super) fn cap(&mut self, to: To, reply: CapReply<'_>) {
-        encode_cap_reply(&mut self.bytes, Word::quote(self.server.as_bytes()), word(&to.nick), &reply);
+        encode_cap_reply(
+            &mut self.bytes,
+            Word::quote(self.server.as_bytes()),
+            word(&to.nick),
+            &reply,
+        );
         self.push(Action::Send(to.id));
     }
 
@@ -141,19 +157,43 @@ impl Outbox {
 
     /// Sends a command to one client in the server's name.
     pub(super) fn send_as_server(&mut self, to: ClientId, command: Command<'_>) {
-        encode(&mut self.bytes, &Message { prefix: Some(Word::quote(self.server.as_bytes())), command });
+        encode(
+            &mut self.bytes,
+            &Message {
+                prefix: Some(Word::quote(self.server.as_bytes())),
+                command,
+            },
+        );
         self.push(Action::Send(to));
     }
 
     /// Sends a command to every member of a channel but one.
-    pub(super) fn broadcast(&mut self, to: ChannelId, skip: Option<ClientId>, prefix: Word<'_>, command: Command<'_>) {
-        encode(&mut self.bytes, &Message { prefix: Some(prefix), command });
+    pub(super) fn broadcast(
+        &mut self,
+        to: ChannelId,
+        skip: Option<ClientId>,
+        prefix: Word<'_>,
+        command: Command<'_>,
+    ) {
+        encode(
+            &mut self.bytes,
+            &Message {
+                prefix: Some(prefix),
+                command,
+            },
+        );
         self.push(Action::Broadcast(to, skip));
     }
 
     /// Sends a command to every member of a channel in the server's name.
     pub(super) fn broadcast_as_server(&mut self, to: ChannelId, command: Command<'_>) {
-        encode(&mut self.bytes, &Message { prefix: Some(Word::quote(self.server.as_bytes())), command });
+        encode(
+            &mut self.bytes,
+            &Message {
+                prefix: Some(Word::quote(self.server.as_bytes())),
+                command,
+            },
+        );
         self.push(Action::Broadcast(to, None));
     }
 
@@ -197,7 +237,7 @@ impl Outbox {
 }
 
 fn word(nick: &Option<Nick>) -> Word<'_> {
-    nick.as_ref().map_or(Word::quote(b"*"), Nick::as_word)
+    nick.as_ref().map_or(Word::STAR, Nick::as_word)
 }
 
 /// How much of the buffer is kept between commands.

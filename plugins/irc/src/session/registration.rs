@@ -10,23 +10,38 @@ use crate::{
     types::{
         command::{Cap, Command, Message, Query, Verb},
         mode::{Sign, UserChange, UserFlag},
-        name::{Nick, Text, Word},
+        name::Nick,
         reply::{CapReply, Reply},
+        text::{Text, Word},
     },
 };
 
 /// What a client may send before it has registered.
-pub(super) const ALLOWED: [Verb; 8] =
-    [Verb::Pass, Verb::Nick, Verb::User, Verb::Cap, Verb::Quit, Verb::Ping, Verb::Pong, Verb::Error];
+pub(super) const ALLOWED: [Verb; 8] = [
+    Verb::Pass,
+    Verb::Nick,
+    Verb::User,
+    Verb::Cap,
+    Verb::Quit,
+    Verb::Ping,
+    Verb::Pong,
+    Verb::Error,
+];
 
 impl Network {
     pub(super) fn handle_unregistered(&mut self, id: ClientId, command: Command<'_>, now: Now) {
-        let Some(client) = self.world.unregistered.get_mut(&id) else { return };
+        let Some(client) = self.world.unregistered.get_mut(&id) else {
+            return;
+        };
         match command {
             Command::Pass(password) => client.password = Some(password.as_bytes().into()),
             Command::Nick(nick) => return self.first_nick(id, nick, now),
             Command::User(name, modes, real_name) => {
-                client.user = Some((name, modes, real_name.cut(REAL_NAME_LENGTH).as_bytes().into()));
+                client.user = Some((
+                    name,
+                    modes,
+                    real_name.cut(REAL_NAME_LENGTH).as_bytes().into(),
+                ));
             }
             Command::Cap(cap) => return self.cap(id, cap, now),
             Command::Quit(message) => return self.quit(id, message, now),
@@ -39,15 +54,27 @@ impl Network {
 
     /// NICK of a registered client.
     pub(super) fn nick(&mut self, id: ClientId, nick: Nick, now: Now) {
-        let Some(user) = self.world.user(id) else { return };
+        let Some(user) = self.world.user(id) else {
+            return;
+        };
         let old = user.nick;
         if nick == old {
             return;
         }
-        let Some(claimed) = self.claim(id, Some(old), nick) else { return };
-        let Some(user) = self.world.user(id) else { return };
+        let Some(claimed) = self.claim(id, Some(old), nick) else {
+            return;
+        };
+        let Some(user) = self.world.user(id) else {
+            return;
+        };
         let mut line = Vec::new();
-        encode(&mut line, &Message { prefix: Some(user.prefix()), command: Command::Nick(claimed) });
+        encode(
+            &mut line,
+            &Message {
+                prefix: Some(user.prefix()),
+                command: Command::Nick(claimed),
+            },
+        );
         if old.folded() != nick.folded() {
             self.whowas.record(user, now);
         }
@@ -60,13 +87,17 @@ impl Network {
 
     /// CAP: there is nothing to switch on, but modern clients wait for the answer.
     pub(super) fn cap(&mut self, id: ClientId, cap: Cap<'_>, now: Now) {
-        let Some((to, _)) = self.addressee(id) else { return };
+        let Some((to, _)) = self.addressee(id) else {
+            return;
+        };
         let negotiation = match cap {
             Cap::Ls | Cap::Req(_) => Negotiation::Open,
             Cap::End => Negotiation::Idle,
             Cap::List | Cap::Unknown(_) => {
                 match cap {
-                    Cap::Unknown(subcommand) => self.out.reply(to, Reply::InvalidCapCmd { subcommand }),
+                    Cap::Unknown(subcommand) => {
+                        self.out.reply(to, Reply::InvalidCapCmd { subcommand })
+                    }
                     _ => self.out.cap(to, CapReply::List),
                 }
                 return;
@@ -84,7 +115,7 @@ impl Network {
     }
 
     /// OPER. A wrong name and a wrong password are answered alike.
-    pub(super) fn oper(&mut self, id: ClientId, name: Text<'_>, password: Text<'_>) {
+    pub(super) fn oper(&mut self, id: ClientId, name: Word<'_>, password: Text<'_>) {
         let Some(oper) = &self.config.oper else {
             return self.reply(id, Reply::NoOperHost);
         };
@@ -113,12 +144,19 @@ impl Network {
     /// PING: the token goes back as it came.
     pub(super) fn ping(&mut self, id: ClientId, token: Text<'_>) {
         let server = self.config.server.clone();
-        self.out.send_as_server(id, Command::Pong(Word::new(server.as_bytes()), token));
+        self.out
+            .send_as_server(id, Command::Pong(Word::new(server.as_bytes()), token));
     }
 
     fn first_nick(&mut self, id: ClientId, nick: Nick, now: Now) {
-        let old = self.world.unregistered.get(&id).and_then(|client| client.nick);
-        let Some(claimed) = self.claim(id, old, nick) else { return };
+        let old = self
+            .world
+            .unregistered
+            .get(&id)
+            .and_then(|client| client.nick);
+        let Some(claimed) = self.claim(id, old, nick) else {
+            return;
+        };
         if let Some(client) = self.world.unregistered.get_mut(&id) {
             client.nick = Some(claimed);
         }
@@ -127,13 +165,23 @@ impl Network {
 
     fn claim(&mut self, id: ClientId, old: Option<Nick>, nick: Nick) -> Option<Nick> {
         if nick.as_bytes().len() > self.config.nick_length {
-            self.reply(id, Reply::ErroneousNickname { nick: nick.as_word() });
+            self.reply(
+                id,
+                Reply::ErroneousNickname {
+                    nick: nick.as_word(),
+                },
+            );
             return None;
         }
         match self.world.claim(id, old, nick) {
             Claim::Taken => Some(nick),
             Claim::InUse => {
-                self.reply(id, Reply::NicknameInUse { nick: nick.as_word() });
+                self.reply(
+                    id,
+                    Reply::NicknameInUse {
+                        nick: nick.as_word(),
+                    },
+                );
                 None
             }
         }
@@ -141,8 +189,13 @@ impl Network {
 
     /// Makes a user of a client that has given all that is needed.
     fn try_register(&mut self, id: ClientId, now: Now) {
-        let Some(client) = self.world.unregistered.get(&id) else { return };
-        if client.nick.is_none() || client.user.is_none() || client.capabilities == Negotiation::Open {
+        let Some(client) = self.world.unregistered.get(&id) else {
+            return;
+        };
+        if client.nick.is_none()
+            || client.user.is_none()
+            || client.capabilities == Negotiation::Open
+        {
             return;
         }
         if let Some(password) = &self.config.password {
@@ -152,16 +205,32 @@ impl Network {
                 return self.close(id, b"Bad Password", now);
             }
         }
-        let Some(client) = self.world.unregistered.remove(&id) else { return };
-        let (Some(nick), Some((name, modes, real_name))) = (client.nick, client.user) else { return };
-        self.world.insert_user(User::new(client.link, nick, name, modes, real_name, now.wall));
+        let Some(client) = self.world.unregistered.remove(&id) else {
+            return;
+        };
+        let (Some(nick), Some((name, modes, real_name))) = (client.nick, client.user) else {
+            return;
+        };
+        self.world.insert_user(User::new(
+            client.link,
+            nick,
+            name,
+            modes,
+            real_name,
+            now.wall,
+        ));
         self.schedule(id);
         self.welcome(id);
         self.query(id, Query::Lusers, None, now);
         self.query(id, Query::Motd, None, now);
-        let asked = [(modes.invisible, UserFlag::Invisible), (modes.wallops, UserFlag::Wallops)];
-        let changes: Vec<_> =
-            asked.into_iter().filter_map(|(set, flag)| set.then_some(UserChange::Flag(Sign::Set, flag))).collect();
+        let asked = [
+            (modes.invisible, UserFlag::Invisible),
+            (modes.wallops, UserFlag::Wallops),
+        ];
+        let changes: Vec<_> = asked
+            .into_iter()
+            .filter_map(|(set, flag)| set.then_some(UserChange::Flag(Sign::Set, flag)))
+            .collect();
         if !changes.is_empty() {
             self.tell_user_modes(id, changes);
         }
@@ -170,7 +239,10 @@ impl Network {
 
 /// Compares without telling by its time where the difference is.
 fn same_secret(expected: &[u8], given: &[u8]) -> bool {
-    let difference = expected.iter().zip(given).fold(0, |all, (a, b)| all | (a ^ b));
+    let difference = expected
+        .iter()
+        .zip(given)
+        .fold(0, |all, (a, b)| all | (a ^ b));
     expected.len() == given.len() && difference == 0
 }
 

@@ -1,24 +1,32 @@
-//! Channels from the inside and the outside ([RFC 2812 section 3.2](https://www.rfc-editor.org/rfc/rfc2812#section-3.2)): JOIN, PART, TOPIC, NAMES,
-//! LIST, INVITE, KICK.
+//! Channels from the inside and the outside ([RFC 2812 section 3.2](https://www.rfc-editor.org/rfc/rfc2812#section-3.2)): JOIN, PART, TOPIC, INVITE,
+//! KICK.
 
 use super::{
     ClientId, Network, Now,
     channel::{Channel, ChannelId, Membership, Topic},
+    lists::tell_names,
     not_a_channel,
     outbox::{Outbox, To},
     user::{Invitation, Inviter, User},
-    world::{World, count},
+    world::World,
 };
 use crate::types::{
     command::Command,
     mode::{ChannelChange, ChannelFlag, Flags, Sign},
-    name::{ChannelName, List, Text, Word},
+    name::ChannelName,
     reply::Reply,
+    text::{List, Text, Word},
 };
 
 impl Network {
     /// JOIN. What the user is in already is passed over.
-    pub(super) fn join(&mut self, id: ClientId, channels: List<'_>, keys: Option<List<'_>>, now: Now) {
+    pub(super) fn join(
+        &mut self,
+        id: ClientId,
+        channels: List<'_>,
+        keys: Option<List<'_>>,
+        now: Now,
+    ) {
         let mut keys = keys.into_iter().flat_map(List::places);
         for name in channels.items() {
             self.join_one(id, name, keys.next().unwrap_or_default(), now);
@@ -28,7 +36,11 @@ impl Network {
     /// `JOIN 0`: "a special request to leave all channels the user is currently a member of"
     /// ([RFC 2812 section 3.2.1](https://www.rfc-editor.org/rfc/rfc2812#section-3.2.1)).
     pub(super) fn leave_all(&mut self, id: ClientId) {
-        let channels = self.world.user(id).map(|user| user.channels.clone()).unwrap_or_default();
+        let channels = self
+            .world
+            .user(id)
+            .map(|user| user.channels.clone())
+            .unwrap_or_default();
         for channel in channels {
             self.part_one(id, channel, None);
         }
@@ -39,74 +51,73 @@ impl Network {
         for name in channels.items() {
             match self.world.visible_channel(id, name.as_bytes()) {
                 None => self.reply(id, Reply::NoSuchChannel { channel: name }),
-                Some(channel) if !channel.has_member(id) => self.reply(id, Reply::NotOnChannel { channel: name }),
+                Some(channel) if !channel.has_member(id) => {
+                    self.reply(id, Reply::NotOnChannel { channel: name })
+                }
                 Some(channel) => self.part_one(id, channel.id, message),
             }
         }
     }
 
     /// TOPIC: tells the topic, or sets it; an empty one removes it.
-    pub(super) fn topic(&mut self, id: ClientId, name: Word<'_>, topic: Option<Text<'_>>, now: Now) {
+    pub(super) fn topic(
+        &mut self,
+        id: ClientId,
+        name: Word<'_>,
+        topic: Option<Text<'_>>,
+        now: Now,
+    ) {
         let World { users, .. } = &self.world;
         let Some(user) = users.get(&id) else { return };
         let Some(channel) = self.world.visible_channel(id, name.as_bytes()) else {
-            return self.out.reply(user.to(), Reply::NoSuchChannel { channel: name });
+            return self
+                .out
+                .reply(user.to(), Reply::NoSuchChannel { channel: name });
         };
         let Some(text) = topic else {
             return tell_topic(&mut self.out, user.to(), channel, Silence::Told);
         };
         let text = text.cut(TOPIC_LENGTH);
         if !channel.has_member(id) {
-            return self.out.reply(user.to(), Reply::NotOnChannel { channel: channel.name.as_word() });
+            return self.out.reply(
+                user.to(),
+                Reply::NotOnChannel {
+                    channel: channel.name.as_word(),
+                },
+            );
         }
         if channel.flags.has(ChannelFlag::TopicLocked) && !channel.is_operator(id) {
-            return self.out.reply(user.to(), Reply::ChanOpPrivsNeeded { channel: channel.name.as_word() });
+            return self.out.reply(
+                user.to(),
+                Reply::ChanOpPrivsNeeded {
+                    channel: channel.name.as_word(),
+                },
+            );
         }
-        self.out.broadcast(channel.id, None, user.prefix(), Command::Topic(channel.name.as_word(), Some(text)));
+        self.out.broadcast(
+            channel.id,
+            None,
+            user.prefix(),
+            Command::Topic(channel.name.as_word(), Some(text)),
+        );
         let who = user.prefix().as_bytes().into();
-        let topic = Topic { text: text.as_bytes().into(), who, at: now.seconds() };
+        let topic = Topic {
+            text: text.as_bytes().into(),
+            who,
+            at: now.seconds(),
+        };
         let channel = channel.id;
         if let Some(channel) = self.world.channels.get_mut(&channel) {
             channel.topic = Some(topic).filter(|topic| !topic.text.is_empty());
         }
     }
 
-    /// NAMES of these channels, or of everything that can be seen.
-    pub(super) fn names(&mut self, id: ClientId, channels: Option<List<'_>>) {
-        let Some(user) = self.world.user(id) else { return };
-        let Some(channels) = channels else { return self.all_names(id) };
-        for name in channels.items() {
-            if let Some(channel) = self.world.visible_channel(id, name.as_bytes()) {
-                tell_names(&mut self.out, user, channel, &self.world);
-            }
-            self.out.reply(user.to(), Reply::EndOfNames { channel: name });
-        }
-    }
-
-    /// LIST of these channels, or of all that can be seen.
-    pub(super) fn list(&mut self, id: ClientId, channels: Option<List<'_>>) {
-        let Some(user) = self.world.user(id) else { return };
-        let channels = match channels {
-            Some(names) => names.items().filter_map(|name| self.world.visible_channel(id, name.as_bytes())).collect(),
-            None => self.world.visible_channels(id),
-        };
-        self.out.reply(user.to(), Reply::ListStart);
-        for channel in channels {
-            if self.out.len() > MAX_ANSWER {
-                self.out.reply(user.to(), Reply::TooManyMatches { command: Word::quote(b"LIST") });
-                break;
-            }
-            let topic = channel.topic.as_ref().map(|topic| &*topic.text).unwrap_or_default();
-            let members = count(channel.members.len());
-            self.out.reply(user.to(), Reply::List { channel: channel.name.as_word(), members, topic: Text::until(topic) });
-        }
-        self.out.reply(user.to(), Reply::ListEnd);
-    }
-
     /// INVITE. "There is no requirement that the channel ... must exist or be a valid channel", and "Only the user inviting and the user being
     /// invited will receive notification" ([RFC 2812 section 3.2.7](https://www.rfc-editor.org/rfc/rfc2812#section-3.2.7)).
     pub(super) fn invite(&mut self, id: ClientId, nick: Word<'_>, name: Word<'_>) {
-        let Some(user) = self.world.user(id) else { return };
+        let Some(user) = self.world.user(id) else {
+            return;
+        };
         let Some(guest) = self.world.user_named(nick.as_bytes()) else {
             return self.out.reply(user.to(), Reply::NoSuchNick { name: nick });
         };
@@ -116,7 +127,10 @@ impl Network {
             let error = if !channel.has_member(id) {
                 Some(Reply::NotOnChannel { channel: name })
             } else if channel.has_member(guest.id()) {
-                Some(Reply::UserOnChannel { nick: guest.nick.as_word(), channel: name })
+                Some(Reply::UserOnChannel {
+                    nick: guest.nick.as_word(),
+                    channel: name,
+                })
             } else if channel.flags.has(ChannelFlag::InviteOnly) && !operator {
                 Some(Reply::ChanOpPrivsNeeded { channel: name })
             } else {
@@ -125,14 +139,37 @@ impl Network {
             if let Some(error) = error {
                 return self.out.reply(user.to(), error);
             }
-            let from = if operator { Inviter::Operator } else { Inviter::Member };
-            invitation = Some(Invitation { channel: channel.id, from });
+            let from = if operator {
+                Inviter::Operator
+            } else {
+                Inviter::Member
+            };
+            invitation = Some(Invitation {
+                channel: channel.id,
+                from,
+            });
         }
-        self.out.reply(user.to(), Reply::Inviting { nick: guest.nick.as_word(), channel: name });
+        self.out.reply(
+            user.to(),
+            Reply::Inviting {
+                nick: guest.nick.as_word(),
+                channel: name,
+            },
+        );
         if let Some(away) = &guest.away {
-            self.out.reply(user.to(), Reply::Away { nick: guest.nick.as_word(), message: Text::until(away) });
+            self.out.reply(
+                user.to(),
+                Reply::Away {
+                    nick: guest.nick.as_word(),
+                    message: Text::until(away),
+                },
+            );
         }
-        self.out.send(guest.id(), Some(user.prefix()), Command::Invite(guest.nick.as_word(), name));
+        self.out.send(
+            guest.id(),
+            Some(user.prefix()),
+            Command::Invite(guest.nick.as_word(), name),
+        );
         let guest = guest.id();
         if let (Some(invitation), Some(guest)) = (invitation, self.world.users.get_mut(&guest)) {
             guest.invite(invitation);
@@ -141,20 +178,40 @@ impl Network {
 
     /// KICK: "there MUST be either one channel parameter and multiple user parameter, or as many channel parameters as there are user
     /// parameters" ([RFC 2812 section 3.2.8](https://www.rfc-editor.org/rfc/rfc2812#section-3.2.8)).
-    pub(super) fn kick(&mut self, id: ClientId, channels: List<'_>, nicks: List<'_>, comment: Option<Text<'_>>) {
+    pub(super) fn kick(
+        &mut self,
+        id: ClientId,
+        channels: List<'_>,
+        nicks: List<'_>,
+        comment: Option<Text<'_>>,
+    ) {
         let channel_count = channels.items().count();
         if channel_count == 1 {
-            let Some(channel) = channels.items().next() else { return };
-            nicks.items().for_each(|nick| self.kick_one(id, channel, nick, comment));
+            let Some(channel) = channels.items().next() else {
+                return;
+            };
+            nicks
+                .items()
+                .for_each(|nick| self.kick_one(id, channel, nick, comment));
         } else if channel_count == nicks.items().count() {
-            channels.items().zip(nicks.items()).for_each(|(channel, nick)| self.kick_one(id, channel, nick, comment));
+            channels
+                .items()
+                .zip(nicks.items())
+                .for_each(|(channel, nick)| self.kick_one(id, channel, nick, comment));
         } else {
-            self.reply(id, Reply::NeedMoreParams { command: Word::quote(b"KICK") });
+            self.reply(
+                id,
+                Reply::NeedMoreParams {
+                    command: Word::quote(b"KICK"),
+                },
+            );
         }
     }
 
     fn join_one(&mut self, id: ClientId, name: Word<'_>, key: &[u8], now: Now) {
-        let Some(user) = self.world.user(id) else { return };
+        let Some(user) = self.world.user(id) else {
+            return;
+        };
         let Some(valid) = ChannelName::new(name.as_bytes()) else {
             return self.out.reply(user.to(), not_a_channel(name));
         };
@@ -163,7 +220,9 @@ impl Network {
             return;
         }
         if user.channels.len() >= self.config.channels_per_user {
-            return self.out.reply(user.to(), Reply::TooManyChannels { channel: name });
+            return self
+                .out
+                .reply(user.to(), Reply::TooManyChannels { channel: name });
         }
         if let Some(refusal) = existing.and_then(|channel| refusal(channel, user, key)) {
             return self.out.reply(user.to(), refusal);
@@ -173,99 +232,123 @@ impl Network {
             None => {
                 let modes = self.config.channel_modes;
                 let channel = self.world.create_channel(valid, now.seconds(), modes);
-                self.enter(id, channel, Membership { operator: true, voice: false });
+                self.enter(
+                    id,
+                    channel,
+                    Membership {
+                        operator: true,
+                        voice: false,
+                    },
+                );
                 if modes != Flags::default() {
                     let set = ChannelFlag::ALL.into_iter().filter(|flag| modes.has(*flag));
-                    let changes = set.map(|flag| ChannelChange::Flag(Sign::Set, flag)).collect();
-                    self.out.broadcast_as_server(channel, Command::ChannelMode(valid, changes));
+                    let changes = set
+                        .map(|flag| ChannelChange::Flag(Sign::Set, flag))
+                        .collect();
+                    self.out
+                        .broadcast_as_server(channel, Command::ChannelMode(valid, changes));
                 }
             }
         }
-        let (Some(user), Some(channel)) = (self.world.user(id), self.world.channel_named(name.as_bytes())) else { return };
+        let (Some(user), Some(channel)) = (
+            self.world.user(id),
+            self.world.channel_named(name.as_bytes()),
+        ) else {
+            return;
+        };
         tell_topic(&mut self.out, user.to(), channel, Silence::Kept);
         tell_names(&mut self.out, user, channel, &self.world);
-        self.out.reply(user.to(), Reply::EndOfNames { channel: channel.name.as_word() });
+        self.out.reply(
+            user.to(),
+            Reply::EndOfNames {
+                channel: channel.name.as_word(),
+            },
+        );
     }
 
     fn enter(&mut self, id: ClientId, channel: ChannelId, membership: Membership) {
         self.world.enter(id, channel, membership);
         self.out.join(channel, id);
-        let (Some(user), Some(channel)) = (self.world.user(id), self.world.channel(channel)) else { return };
-        self.out.broadcast(channel.id, None, user.prefix(), Command::Join(channel.name.as_word().into(), None));
+        let (Some(user), Some(channel)) = (self.world.user(id), self.world.channel(channel)) else {
+            return;
+        };
+        self.out.broadcast(
+            channel.id,
+            None,
+            user.prefix(),
+            Command::Join(channel.name.as_word().into(), None),
+        );
     }
 
     fn part_one(&mut self, id: ClientId, channel: ChannelId, message: Option<Text<'_>>) {
-        let (Some(user), Some(room)) = (self.world.user(id), self.world.channel(channel)) else { return };
-        self.out.broadcast(channel, None, user.prefix(), Command::Part(room.name.as_word().into(), message));
+        let (Some(user), Some(room)) = (self.world.user(id), self.world.channel(channel)) else {
+            return;
+        };
+        self.out.broadcast(
+            channel,
+            None,
+            user.prefix(),
+            Command::Part(room.name.as_word().into(), message),
+        );
         self.leave_channel(id, channel);
     }
 
-    fn kick_one(&mut self, id: ClientId, name: Word<'_>, nick: Word<'_>, comment: Option<Text<'_>>) {
-        let Some(user) = self.world.user(id) else { return };
+    fn kick_one(
+        &mut self,
+        id: ClientId,
+        name: Word<'_>,
+        nick: Word<'_>,
+        comment: Option<Text<'_>>,
+    ) {
+        let Some(user) = self.world.user(id) else {
+            return;
+        };
         let Some(channel) = self.world.visible_channel(id, name.as_bytes()) else {
-            return self.out.reply(user.to(), Reply::NoSuchChannel { channel: name });
+            return self
+                .out
+                .reply(user.to(), Reply::NoSuchChannel { channel: name });
         };
         let name = channel.name.as_word();
         if !channel.has_member(id) {
-            return self.out.reply(user.to(), Reply::NotOnChannel { channel: name });
+            return self
+                .out
+                .reply(user.to(), Reply::NotOnChannel { channel: name });
         }
         if !channel.is_operator(id) {
-            return self.out.reply(user.to(), Reply::ChanOpPrivsNeeded { channel: name });
+            return self
+                .out
+                .reply(user.to(), Reply::ChanOpPrivsNeeded { channel: name });
         }
-        let Some(victim) = self.world.user_named(nick.as_bytes()).filter(|victim| channel.has_member(victim.id())) else {
-            return self.out.reply(user.to(), Reply::UserNotInChannel { nick, channel: name });
+        let Some(victim) = self
+            .world
+            .user_named(nick.as_bytes())
+            .filter(|victim| channel.has_member(victim.id()))
+        else {
+            return self.out.reply(
+                user.to(),
+                Reply::UserNotInChannel {
+                    nick,
+                    channel: name,
+                },
+            );
         };
-        let comment = comment.map(|comment| comment.cut(KICK_LENGTH)).unwrap_or(Text::until(user.nick.as_bytes()));
+        let comment = comment
+            .map(|comment| comment.cut(KICK_LENGTH))
+            .unwrap_or_else(|| Text::until(user.nick.as_bytes()));
         let kick = Command::Kick(name.into(), victim.nick.as_word().into(), Some(comment));
         self.out.broadcast(channel.id, None, user.prefix(), kick);
         let (victim, channel) = (victim.id(), channel.id);
         self.leave_channel(victim, channel);
     }
-
-    /// "If no <channel> parameter is given, a list of all channels and their occupants is returned. At the end of this list, a list of users who
-    /// are visible but either not on any channel or not on a visible channel are listed as being on `channel` "*""
-    /// ([RFC 2812 section 3.2.5](https://www.rfc-editor.org/rfc/rfc2812#section-3.2.5)).
-    fn all_names(&mut self, id: ClientId) {
-        let Some(user) = self.world.user(id) else { return };
-        let nowhere = Word::quote(b"*");
-        for channel in self.world.visible_channels(id) {
-            if self.out.len() > MAX_ANSWER {
-                self.out.reply(user.to(), Reply::TooManyMatches { command: Word::quote(b"NAMES") });
-                return self.out.reply(user.to(), Reply::EndOfNames { channel: nowhere });
-            }
-            tell_names(&mut self.out, user, channel, &self.world);
-        }
-        let others = self.world.visible_users(user).into_iter();
-        let others = others.filter(|other| !self.world.channels_of(other).any(|channel| channel.is_visible_to(id)));
-        let overhead = self.config.server.len() + user.nick.as_bytes().len();
-        for names in pack(overhead, others.map(|other| other.nick.as_bytes().to_vec())) {
-            self.out.reply(user.to(), Reply::NameReply { symbol: nowhere, channel: nowhere, names: Text::until(&names) });
-        }
-        self.out.reply(user.to(), Reply::EndOfNames { channel: nowhere });
-    }
-}
-
-/// Joins names with spaces to texts that fit into a message beside so many bytes of other parameters.
-pub(super) fn pack(overhead: usize, names: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
-    // Beside them stand `:`, ` 353 `, ` = `, ` `, ` :` and CR LF.
-    let room = 512_usize.saturating_sub(overhead + 20);
-    let mut texts: Vec<Vec<u8>> = Vec::new();
-    for name in names {
-        match texts.last_mut() {
-            Some(text) if text.len() + 1 + name.len() <= room => {
-                text.push(b' ');
-                text.extend_from_slice(&name);
-            }
-            _ => texts.push(name),
-        }
-    }
-    texts
 }
 
 /// Why a user may not join a channel, if they may not.
 fn refusal<'a>(channel: &'a Channel, user: &User, key: &[u8]) -> Option<Reply<'a>> {
     let name = channel.name.as_word();
-    let invitation = user.invites.iter().find(|invitation| invitation.channel == channel.id);
+    let invitation = user
+        .invites
+        .iter()
+        .find(|invitation| invitation.channel == channel.id);
     if channel.flags.has(ChannelFlag::InviteOnly) && invitation.is_none() {
         return Some(Reply::InviteOnlyChan { channel: name });
     }
@@ -275,10 +358,15 @@ fn refusal<'a>(channel: &'a Channel, user: &User, key: &[u8]) -> Option<Reply<'a
     if !pardoned && channel.is_banned(user) {
         return Some(Reply::BannedFromChan { channel: name });
     }
-    if channel.key.is_some_and(|expected| expected.as_bytes() != key) {
+    if channel
+        .key
+        .is_some_and(|expected| expected.as_bytes() != key)
+    {
         return Some(Reply::BadChannelKey { channel: name });
     }
-    channel.is_full().then_some(Reply::ChannelIsFull { channel: name })
+    channel
+        .is_full()
+        .then_some(Reply::ChannelIsFull { channel: name })
 }
 
 /// Whether to say that there is no topic.
@@ -292,24 +380,24 @@ fn tell_topic(out: &mut Outbox, to: To, channel: &Channel, silence: Silence) {
     let name = channel.name.as_word();
     match &channel.topic {
         Some(topic) => {
-            out.reply(to, Reply::Topic { channel: name, topic: Text::until(&topic.text) });
-            out.reply(to, Reply::TopicWhoTime { channel: name, who: Word::quote(&topic.who), time: topic.at });
+            out.reply(
+                to,
+                Reply::Topic {
+                    channel: name,
+                    topic: Text::until(&topic.text),
+                },
+            );
+            out.reply(
+                to,
+                Reply::TopicWhoTime {
+                    channel: name,
+                    who: Word::quote(&topic.who),
+                    time: topic.at,
+                },
+            );
         }
         None if silence == Silence::Told => out.reply(to, Reply::NoTopic { channel: name }),
         None => {}
-    }
-}
-
-/// "= for others (public channels)", "@ is used for secret channels" (RFC 2812 section 5.1).
-fn tell_names(out: &mut Outbox, asker: &User, channel: &Channel, world: &World) {
-    let inside = channel.has_member(asker.id());
-    let members = channel.members.iter().filter_map(|(member, membership)| Some((world.user(*member)?, membership)));
-    let seen = members.filter(|(member, _)| inside || world.is_visible(asker, member));
-    let names = seen.map(|(member, membership)| [membership.symbol(), member.nick.as_bytes()].concat());
-    let symbol = Word::quote(if channel.flags.has(ChannelFlag::Secret) { b"@" } else { b"=" });
-    let overhead = out.server_length() + asker.nick.as_bytes().len() + channel.name.as_bytes().len();
-    for names in pack(overhead, names) {
-        out.reply(asker.to(), Reply::NameReply { symbol, channel: channel.name.as_word(), names: Text::until(&names) });
     }
 }
 
@@ -318,6 +406,3 @@ pub(super) const TOPIC_LENGTH: usize = 307;
 
 /// Longest kick comment, in bytes (ISUPPORT `KICKLEN`).
 pub(super) const KICK_LENGTH: usize = 255;
-
-/// How many bytes of answer LIST, NAMES and WHO give at most: half of what may be unsent by the host's default.
-pub(super) const MAX_ANSWER: usize = 512 * 1024;

@@ -5,10 +5,7 @@ use std::time::Duration;
 use super::{ClientId, Network, Now, user::Link};
 use crate::{
     config::{Config, Flood},
-    types::{
-        command::Command,
-        name::Text,
-    },
+    types::{command::Command, text::Text},
 };
 
 impl Network {
@@ -36,8 +33,14 @@ impl Network {
     pub(super) fn schedule(&mut self, id: ClientId) {
         let registered = self.world.user(id).is_some();
         let config = self.config.clone_timeouts();
-        let Some(link) = self.link_mut(id) else { return };
-        let timeout = if registered { ping_deadline(link, config) } else { link.connected + config.registration };
+        let Some(link) = self.link_mut(id) else {
+            return;
+        };
+        let timeout = if registered {
+            ping_deadline(link, config)
+        } else {
+            link.connected + config.registration
+        };
         let wake = match config.flood {
             Some(flood) if !link.backlog.is_empty() => timeout.min(next_token(link, flood)),
             _ => timeout,
@@ -49,8 +52,12 @@ impl Network {
 
     /// Whether a line may be executed now. One that may not has been kept, or was one too many.
     pub(super) fn admit(&mut self, id: ClientId, line: &[u8], now: Now) -> bool {
-        let Some(flood) = self.config.flood else { return true };
-        let Some(link) = self.link_mut(id) else { return false };
+        let Some(flood) = self.config.flood else {
+            return true;
+        };
+        let Some(link) = self.link_mut(id) else {
+            return false;
+        };
         if link.backlog.is_empty() && take_token(link, flood, now.monotonic) {
             return true;
         }
@@ -69,7 +76,9 @@ impl Network {
         self.run_backlog(id, now);
         let registered = self.world.user(id).is_some();
         let timeouts = self.config.clone_timeouts();
-        let Some(link) = self.link_mut(id) else { return };
+        let Some(link) = self.link_mut(id) else {
+            return;
+        };
         let silence = now.monotonic.saturating_sub(link.heard);
         if !registered {
             if now.monotonic >= link.connected + timeouts.registration {
@@ -88,12 +97,16 @@ impl Network {
     }
 
     fn run_backlog(&mut self, id: ClientId, now: Now) {
-        let Some(flood) = self.config.flood else { return };
+        let Some(flood) = self.config.flood else {
+            return;
+        };
         while let Some(link) = self.link_mut(id) {
             if link.backlog.is_empty() || !take_token(link, flood, now.monotonic) {
                 return;
             }
-            let Some(line) = link.backlog.pop_front() else { return };
+            let Some(line) = link.backlog.pop_front() else {
+                return;
+            };
             link.backlog_bytes = link.backlog_bytes.saturating_sub(line.len() + LINE_COST);
             self.execute(id, &line, now);
         }
@@ -111,7 +124,12 @@ struct Timeouts {
 
 impl Config {
     fn clone_timeouts(&self) -> Timeouts {
-        Timeouts { registration: self.registration_timeout, interval: self.ping_interval, ping: self.ping_timeout, flood: self.flood }
+        Timeouts {
+            registration: self.registration_timeout,
+            interval: self.ping_interval,
+            ping: self.ping_timeout,
+            flood: self.flood,
+        }
     }
 }
 

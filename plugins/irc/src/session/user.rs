@@ -5,7 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use super::{channel::ChannelId, outbox::To};
 use crate::types::{
     command::InitialModes,
-    name::{Host, Nick, UserName, Word},
+    name::{Host, Nick, UserName},
+    text::Word,
 };
 
 /// Names a client; the contract's connection id.
@@ -69,11 +70,20 @@ pub(super) enum Negotiation {
 
 impl Registration {
     pub(super) fn new(link: Link) -> Self {
-        Self { link, password: None, nick: None, user: None, capabilities: Negotiation::Idle }
+        Self {
+            link,
+            password: None,
+            nick: None,
+            user: None,
+            capabilities: Negotiation::Idle,
+        }
     }
 
     pub(super) fn to(&self) -> To {
-        To { id: self.link.id, nick: self.nick }
+        To {
+            id: self.link.id,
+            nick: self.nick,
+        }
     }
 }
 
@@ -116,7 +126,14 @@ pub(super) enum Inviter {
 }
 
 impl User {
-    pub(super) fn new(link: Link, nick: Nick, name: UserName, modes: InitialModes, real_name: Box<[u8]>, signon: Duration) -> Self {
+    pub(super) fn new(
+        link: Link,
+        nick: Nick,
+        name: UserName,
+        modes: InitialModes,
+        real_name: Box<[u8]>,
+        signon: Duration,
+    ) -> Self {
         let mut user = Self {
             active: link.heard,
             link,
@@ -139,7 +156,13 @@ impl User {
 
     pub(super) fn rename(&mut self, nick: Nick) {
         self.nick = nick;
-        let parts = [nick.as_bytes(), b"!", self.name.as_bytes(), b"@", self.link.host.as_word().as_bytes()];
+        let parts = [
+            nick.as_bytes(),
+            b"!",
+            self.name.as_bytes(),
+            b"@",
+            self.link.host.as_word().as_bytes(),
+        ];
         self.prefix = parts.concat().into_boxed_slice();
     }
 
@@ -148,7 +171,10 @@ impl User {
     }
 
     pub(super) fn to(&self) -> To {
-        To { id: self.link.id, nick: Some(self.nick) }
+        To {
+            id: self.link.id,
+            nick: Some(self.nick),
+        }
     }
 
     /// `nick!user@host`
@@ -167,8 +193,14 @@ impl User {
 
     /// The user's modes, as MODE tells them.
     pub(super) fn modes(&self) -> Vec<u8> {
-        let letters = [(self.invisible, b'i'), (self.operator, b'o'), (self.wallops, b'w')];
-        let set = letters.into_iter().filter_map(|(set, letter)| set.then_some(letter));
+        let letters = [
+            (self.invisible, b'i'),
+            (self.operator, b'o'),
+            (self.wallops, b'w'),
+        ];
+        let set = letters
+            .into_iter()
+            .filter_map(|(set, letter)| set.then_some(letter));
         std::iter::once(b'+').chain(set).collect()
     }
 }

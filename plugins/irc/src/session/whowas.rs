@@ -41,7 +41,9 @@ impl Whowas {
     /// Those who had a nickname, the latest first.
     pub(super) fn find(&self, nick: &[u8]) -> impl Iterator<Item = &Entry> {
         let key = Nick::new(nick).map(|nick| nick.folded());
-        self.entries.iter().filter(move |entry| Some(entry.key) == key)
+        self.entries
+            .iter()
+            .filter(move |entry| Some(entry.key) == key)
     }
 }
 

@@ -57,12 +57,14 @@ impl World {
     }
 
     pub(super) fn channel_named(&self, name: &[u8]) -> Option<&Channel> {
-        self.channels.get(self.names.get(&ChannelName::new(name)?.folded())?)
+        self.channels
+            .get(self.names.get(&ChannelName::new(name)?.folded())?)
     }
 
     /// The channel, if this user may know of it.
     pub(super) fn visible_channel(&self, asker: ClientId, name: &[u8]) -> Option<&Channel> {
-        self.channel_named(name).filter(|channel| channel.is_visible_to(asker))
+        self.channel_named(name)
+            .filter(|channel| channel.is_visible_to(asker))
     }
 
     /// The channels that a user is in.
@@ -72,21 +74,33 @@ impl World {
 
     /// All channels that a user may know of, oldest first.
     pub(super) fn visible_channels(&self, asker: ClientId) -> Vec<&Channel> {
-        let mut channels: Vec<_> = self.channels.values().filter(|channel| channel.is_visible_to(asker)).collect();
+        let mut channels: Vec<_> = self
+            .channels
+            .values()
+            .filter(|channel| channel.is_visible_to(asker))
+            .collect();
         channels.sort_unstable_by_key(|channel| channel.id);
         channels
     }
 
     /// All users that are visible to one, in the order in which they came.
     pub(super) fn visible_users(&self, asker: &User) -> Vec<&User> {
-        let mut users: Vec<_> = self.users.values().filter(|user| self.is_visible(asker, user)).collect();
+        let mut users: Vec<_> = self
+            .users
+            .values()
+            .filter(|user| self.is_visible(asker, user))
+            .collect();
         users.sort_unstable_by_key(|user| user.id());
         users
     }
 
     /// Whether one user sees another in lists: not one with mode `i` with whom no channel is shared.
     pub(super) fn is_visible(&self, asker: &User, user: &User) -> bool {
-        !user.invisible || user.id() == asker.id() || self.channels_of(user).any(|channel| channel.has_member(asker.id()))
+        !user.invisible
+            || user.id() == asker.id()
+            || self
+                .channels_of(user)
+                .any(|channel| channel.has_member(asker.id()))
     }
 
     /// Gives a nickname to a client, which gives up the one it had.
@@ -123,7 +137,9 @@ impl World {
 
     /// Sets or clears a user's mode; whether that changed anything.
     pub(super) fn set_user_flag(&mut self, id: ClientId, flag: UserFlag, value: bool) -> bool {
-        let Some(user) = self.users.get_mut(&id) else { return false };
+        let Some(user) = self.users.get_mut(&id) else {
+            return false;
+        };
         let slot = match flag {
             UserFlag::Invisible => &mut user.invisible,
             UserFlag::Operator => &mut user.operator,
@@ -142,17 +158,27 @@ impl World {
     }
 
     /// Makes an empty channel, which someone must enter.
-    pub(super) fn create_channel(&mut self, name: ChannelName, created: u64, flags: Flags) -> ChannelId {
+    pub(super) fn create_channel(
+        &mut self,
+        name: ChannelName,
+        created: u64,
+        flags: Flags,
+    ) -> ChannelId {
         self.last_channel += 1;
         let id = ChannelId(self.last_channel);
         self.names.insert(name.folded(), id);
-        self.channels.insert(id, Channel::new(id, name, created, flags));
+        self.channels
+            .insert(id, Channel::new(id, name, created, flags));
         id
     }
 
     pub(super) fn enter(&mut self, id: ClientId, channel: ChannelId, membership: Membership) {
-        let (Some(user), Some(room)) = (self.users.get_mut(&id), self.channels.get_mut(&channel)) else { return };
-        user.invites.retain(|invitation| invitation.channel != channel);
+        let (Some(user), Some(room)) = (self.users.get_mut(&id), self.channels.get_mut(&channel))
+        else {
+            return;
+        };
+        user.invites
+            .retain(|invitation| invitation.channel != channel);
         user.channels.push(channel);
         room.members.insert(id, membership);
     }
@@ -161,7 +187,9 @@ impl World {
         if let Some(user) = self.users.get_mut(&id) {
             user.channels.retain(|c| *c != channel);
         }
-        let Some(room) = self.channels.get_mut(&channel) else { return Left::Empty };
+        let Some(room) = self.channels.get_mut(&channel) else {
+            return Left::Empty;
+        };
         room.members.remove(&id);
         if !room.members.is_empty() {
             return Left::Lives;

@@ -2,7 +2,8 @@
 
 use super::{
     mode::{ChannelChange, UserChange},
-    name::{ChannelName, List, Nick, Text, UserName, Word},
+    name::{ChannelName, Nick, UserName},
+    text::{List, Text, Word},
 };
 
 /// A message: who says it, and what.
@@ -28,7 +29,7 @@ pub enum Command<'a> {
     /// `CAP <subcommand> [<parameters>]`
     Cap(Cap<'a>),
     /// `OPER <name> <password>`
-    Oper(Text<'a>, Text<'a>),
+    Oper(Word<'a>, Text<'a>),
     /// `QUIT [<message>]`
     Quit(Option<Text<'a>>),
     /// `ERROR <message>`

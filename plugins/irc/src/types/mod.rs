@@ -2,6 +2,8 @@
 //!
 //! All text is bytes. RFC 2812 fixes no character set, so a server that insists on UTF-8 damages what it relays.
 
+pub mod text;
+
 pub mod name;
 
 pub mod mode;

@@ -1,6 +1,9 @@
 //! Modes of users and channels.
 
-use super::name::{Key, Mask, Nick, Text};
+use super::{
+    name::{Key, Mask, Nick},
+    text::Text,
+};
 
 /// Whether a mode is set or cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +41,13 @@ pub enum ChannelFlag {
 
 impl ChannelFlag {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [Self::InviteOnly, Self::Moderated, Self::NoOutside, Self::Secret, Self::TopicLocked];
+    pub const ALL: [Self; 5] = [
+        Self::InviteOnly,
+        Self::Moderated,
+        Self::NoOutside,
+        Self::Secret,
+        Self::TopicLocked,
+    ];
 
     /// The letter.
     pub fn letter(self) -> u8 {

@@ -1,4 +1,4 @@
-//! Words, texts and the names made of them.
+//! Names, and masks over them.
 
 use std::{
     fmt,
@@ -6,109 +6,11 @@ use std::{
     net::IpAddr,
 };
 
-/// A parameter that fits anywhere in a message: not empty, no space, no leading colon.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Word<'a>(&'a [u8]);
-
-impl<'a> Word<'a> {
-    /// Checks a parameter.
-    ///
-    /// `middle = nospcrlfcl *( ":" / nospcrlfcl )` ([RFC 2812 section 2.3.1](https://www.rfc-editor.org/rfc/rfc2812#section-2.3.1))
-    pub fn new(bytes: &'a [u8]) -> Option<Self> {
-        let fits = !bytes.is_empty() && !bytes.starts_with(b":") && !bytes.iter().any(|b| *b == b' ' || is_line_breaking(*b));
-        fits.then_some(Self(bytes))
-    }
-
-    /// Makes a word of whatever a peer sent, to quote it in an error reply: what stands before the first space, or `*`.
-    pub fn quote(bytes: &'a [u8]) -> Self {
-        bytes
-            .split(|b| *b == b' ' || is_line_breaking(*b))
-            .next()
-            .and_then(Self::new)
-            .unwrap_or(Self(b"*"))
-    }
-
-    /// The bytes.
-    pub fn as_bytes(self) -> &'a [u8] {
-        self.0
-    }
-}
-
-impl fmt::Debug for Word<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Word(\"{}\")", self.0.escape_ascii())
-    }
-}
-
-/// A last parameter: any bytes that do not end a line, possibly none.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Text<'a>(&'a [u8]);
-
-impl<'a> Text<'a> {
-    /// Checks a text.
-    ///
-    /// `trailing = *( ":" / " " / nospcrlfcl )` ([RFC 2812 section 2.3.1](https://www.rfc-editor.org/rfc/rfc2812#section-2.3.1))
-    pub fn new(bytes: &'a [u8]) -> Option<Self> {
-        (!bytes.iter().copied().any(is_line_breaking)).then_some(Self(bytes))
-    }
-
-    /// Takes what stands before the first byte that no text may hold.
-    pub fn until(bytes: &'a [u8]) -> Self {
-        Self(bytes.split(|b| is_line_breaking(*b)).next().unwrap_or_default())
-    }
-
-    /// The bytes.
-    pub fn as_bytes(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// The text, cut to at most this many bytes and not within a UTF-8 character.
-    pub fn cut(self, max: usize) -> Self {
-        Self(cut(self.0, max))
-    }
-}
-
-impl fmt::Debug for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Text(\"{}\")", self.0.escape_ascii())
-    }
-}
-
-/// A parameter that holds several, separated by commas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct List<'a>(Word<'a>);
-
-impl<'a> From<Word<'a>> for List<'a> {
-    fn from(word: Word<'a>) -> Self {
-        Self(word)
-    }
-}
-
-impl<'a> List<'a> {
-    /// Takes a parameter as a list.
-    pub fn new(word: Word<'a>) -> Self {
-        Self(word)
-    }
-
-    /// The list as it was written.
-    pub fn as_word(self) -> Word<'a> {
-        self.0
-    }
-
-    /// The places of the list, also empty ones.
-    pub fn places(self) -> impl Iterator<Item = &'a [u8]> {
-        self.0.as_bytes().split(|b| *b == b',')
-    }
-
-    /// What the list holds; empty places are passed over.
-    pub fn items(self) -> impl Iterator<Item = Word<'a>> {
-        self.places().filter_map(Word::new)
-    }
-}
+use super::text::{Word, is_line_breaking};
 
 /// A nickname.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Nick(Short<{ Nick::MAX }>);
+pub struct Nick(Short<{ Self::MAX }>);
 
 impl Nick {
     /// The longest that can be built, in bytes. RFC 2812 says 9; networks today allow up to about 30.
@@ -120,7 +22,10 @@ impl Nick {
     /// ([RFC 2812 section 2.3.1](https://www.rfc-editor.org/rfc/rfc2812#section-2.3.1)), here with [`Nick::MAX`] instead of 9.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let (first, rest) = bytes.split_first()?;
-        let valid = is_nick_start(*first) && rest.iter().all(|b| is_nick_start(*b) || b.is_ascii_digit() || *b == b'-');
+        let valid = is_nick_start(*first)
+            && rest
+                .iter()
+                .all(|b| is_nick_start(*b) || b.is_ascii_digit() || *b == b'-');
         Short::new(bytes).filter(|_| valid).map(Self)
     }
 
@@ -148,7 +53,7 @@ impl fmt::Debug for Nick {
 
 /// The name of a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ChannelName(Short<{ ChannelName::MAX }>);
+pub struct ChannelName(Short<{ Self::MAX }>);
 
 impl ChannelName {
     /// The longest that can be built, in bytes: "of length up to fifty (50) characters"
@@ -166,7 +71,9 @@ impl ChannelName {
         let (first, rest) = bytes.split_first()?;
         let valid = is_channel_prefix(*first)
             && !rest.is_empty()
-            && !rest.iter().any(|b| matches!(b, 0x07 | b' ' | b',' | b':') || is_line_breaking(*b));
+            && !rest
+                .iter()
+                .any(|b| matches!(b, 0x07 | b' ' | b',' | b':') || is_line_breaking(*b));
         Short::new(bytes).filter(|_| valid).map(Self)
     }
 
@@ -207,7 +114,7 @@ impl Folded {
 
 /// A user's name on their own system, as they told it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct UserName(Short<{ UserName::MAX }>);
+pub struct UserName(Short<{ Self::MAX }>);
 
 impl UserName {
     /// The longest that is kept, in bytes (ISUPPORT `USERLEN`). RFC 2812 sets none; 10 to 18 are usual.
@@ -220,7 +127,9 @@ impl UserName {
     /// as well: they would make hostmasks that nobody can read or ban.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let word = Word::new(bytes)?.as_bytes();
-        let valid = !word.iter().any(|b| b.is_ascii_control() || matches!(b, b'@' | b'!'));
+        let valid = !word
+            .iter()
+            .any(|b| b.is_ascii_control() || matches!(b, b'@' | b'!'));
         valid.then(|| Self(Short::cut(word)))
     }
 
@@ -261,14 +170,18 @@ impl From<IpAddr> for Host {
     /// Writes the address out. One that starts with a colon gets a `0` in front, or it would not be a [`Word`].
     fn from(ip: IpAddr) -> Self {
         let text = ip.to_canonical().to_string();
-        let text = if text.starts_with(':') { format!("0{text}") } else { text };
+        let text = if text.starts_with(':') {
+            format!("0{text}")
+        } else {
+            text
+        };
         Self(text.into_bytes().into_boxed_slice())
     }
 }
 
 /// The key of a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key(Short<{ Key::MAX }>);
+pub struct Key(Short<{ Self::MAX }>);
 
 impl Key {
     /// The longest, in bytes ([RFC 2812 section 2.3.1](https://www.rfc-editor.org/rfc/rfc2812#section-2.3.1)).
@@ -355,13 +268,19 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
                 retry = Some((after, text));
                 pattern = after;
             }
-            (Some((p, pattern_rest)), Some((t, text_rest))) if *p == b'?' || fold(*p) == fold(*t) => {
+            (Some((p, pattern_rest)), Some((t, text_rest)))
+                if *p == b'?' || fold(*p) == fold(*t) =>
+            {
                 (pattern, text) = (pattern_rest, text_rest);
             }
             (None, None) => return true,
             _ => {
-                let Some((after, from)) = retry else { return false };
-                let Some((_, from)) = from.split_first() else { return false };
+                let Some((after, from)) = retry else {
+                    return false;
+                };
+                let Some((_, from)) = from.split_first() else {
+                    return false;
+                };
                 retry = Some((after, from));
                 (pattern, text) = (after, from);
             }
@@ -379,22 +298,6 @@ pub fn is_channel_prefix(byte: u8) -> bool {
     matches!(byte, b'#' | b'&')
 }
 
-/// Cuts bytes to a length; where they are UTF-8, not within a character.
-pub(crate) fn cut(bytes: &[u8], max: usize) -> &[u8] {
-    let Some(head) = bytes.get(..max) else { return bytes };
-    let is_continuation = |b: &u8| b & 0xC0 == 0x80;
-    if !bytes.get(max).is_some_and(is_continuation) {
-        return head;
-    }
-    // At most three continuation bytes belong to one character; more than that is no UTF-8 and is cut where it stands.
-    let tail = head.iter().rev().take(3).take_while(|b| is_continuation(b)).count();
-    let boundary = max.saturating_sub(tail + 1);
-    match head.get(boundary) {
-        Some(lead) if *lead >= 0xC0 => head.get(..boundary).unwrap_or(head),
-        _ => head,
-    }
-}
-
 /// Folds a byte by `CASEMAPPING=rfc1459`: "the characters `{}|^` are considered to be the lower case equivalents of the characters
 /// `[]\~`" ([RFC 2812 section 2.2](https://www.rfc-editor.org/rfc/rfc2812#section-2.2)).
 fn fold(byte: u8) -> u8 {
@@ -410,10 +313,6 @@ fn fold(byte: u8) -> u8 {
 /// `letter / special`, where `special = %x5B-60 / %x7B-7D`.
 fn is_nick_start(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, 0x5B..=0x60 | 0x7B..=0x7D)
-}
-
-fn is_line_breaking(byte: u8) -> bool {
-    matches!(byte, b'\0' | b'\r' | b'\n')
 }
 
 fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
@@ -434,7 +333,10 @@ impl<const N: usize> Short<N> {
     }
 
     fn cut(bytes: &[u8]) -> Self {
-        let mut short = Self { len: 0, bytes: [0; N] };
+        let mut short = Self {
+            len: 0,
+            bytes: [0; N],
+        };
         for (slot, byte) in short.bytes.iter_mut().zip(bytes) {
             *slot = *byte;
             short.len = short.len.saturating_add(1);
@@ -518,7 +420,12 @@ mod tests {
             (b"#a:b", false),
             (b"#a\x07", false),
         ] {
-            assert_eq!(ChannelName::new(name).is_some(), valid, "{}", name.escape_ascii());
+            assert_eq!(
+                ChannelName::new(name).is_some(),
+                valid,
+                "{}",
+                name.escape_ascii()
+            );
         }
     }
 
@@ -540,7 +447,10 @@ mod tests {
             ("*!*@*", "*!*@*"),
             ("!@", "*!*@*"),
         ] {
-            assert_eq!(Mask::new(given.as_bytes()).unwrap().as_word().as_bytes(), mask.as_bytes());
+            assert_eq!(
+                Mask::new(given.as_bytes()).unwrap().as_word().as_bytes(),
+                mask.as_bytes()
+            );
         }
         assert_eq!(Mask::new(b""), None);
         assert_eq!(Mask::new(&[b'a'; 126]), None);
@@ -562,7 +472,11 @@ mod tests {
             ("WIZ[*", "wiz{!x@y", true),
             ("**?", "a", true),
         ] {
-            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+            assert_eq!(
+                matches(pattern.as_bytes(), text.as_bytes()),
+                expected,
+                "{pattern} {text}"
+            );
         }
     }
 
@@ -575,29 +489,18 @@ mod tests {
 
     #[test]
     fn hosts_never_start_with_a_colon() {
-        for (ip, host) in [("::1", "0::1"), ("192.0.2.1", "192.0.2.1"), ("::ffff:192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::1")] {
-            assert_eq!(Host::from(ip.parse::<IpAddr>().unwrap()).as_word().as_bytes(), host.as_bytes());
-        }
-    }
-
-    #[test]
-    fn cutting_keeps_characters_whole() {
-        for (text, max, expected) in [
-            (&b"abc"[..], 2, &b"ab"[..]),
-            (b"abc", 3, b"abc"),
-            ("aé".as_bytes(), 2, b"a"),
-            ("aé".as_bytes(), 3, "aé".as_bytes()),
-            ("a😀".as_bytes(), 4, b"a"),
-            (b"\x80\x80\x80\x80\x80", 4, b"\x80\x80\x80\x80"),
+        for (ip, host) in [
+            ("::1", "0::1"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
         ] {
-            assert_eq!(cut(text, max), expected);
-        }
-    }
-
-    #[test]
-    fn quoting_always_gives_a_word() {
-        for (bytes, quoted) in [(&b""[..], &b"*"[..]), (b":a", b"*"), (b"a b", b"a"), (b" b", b"*"), (b"#x", b"#x")] {
-            assert_eq!(Word::quote(bytes).as_bytes(), quoted);
+            assert_eq!(
+                Host::from(ip.parse::<IpAddr>().unwrap())
+                    .as_word()
+                    .as_bytes(),
+                host.as_bytes()
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Numeric replies.
 
-use super::name::{Text, Word};
+use super::text::{Text, Word};
 
 /// A numeric reply, without the server's name and the client's that stand before its parameters.
 ///
@@ -8,7 +8,10 @@ use super::name::{Text, Word};
 /// of <https://modern.ircdocs.horse/#numerics> where the RFC has none (265, 266, 317's sign-on time, 329, 333, 341's order, 400, 410, 416, 417, 468, 525,
 /// 696).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the form beside each reply explains its fields")]
+#[expect(
+    missing_docs,
+    reason = "the form beside each reply explains its fields"
+)]
 pub enum Reply<'a> {
     /// `001 :Welcome to the <network> Internet Relay Chat Network <prefix>`
     Welcome { network: Word<'a>, prefix: Word<'a> },
@@ -17,7 +20,13 @@ pub enum Reply<'a> {
     /// `003 :This server was created <date>`
     Created { date: Text<'a> },
     /// `004 <server> <version> <user_modes> <channel_modes> <with_parameter>`
-    MyInfo { server: Word<'a>, version: Word<'a>, user_modes: Word<'a>, channel_modes: Word<'a>, with_parameter: Word<'a> },
+    MyInfo {
+        server: Word<'a>,
+        version: Word<'a>,
+        user_modes: Word<'a>,
+        channel_modes: Word<'a>,
+        with_parameter: Word<'a>,
+    },
     /// `005 <tokens> :are supported by this server`
     Isupport { tokens: &'a [Word<'a>] },
     /// `221 <modes>`
@@ -55,17 +64,35 @@ pub enum Reply<'a> {
     /// `306 :You have been marked as being away`
     NowAway,
     /// `311 <nick> <user> <host> * :<real_name>`
-    WhoisUser { nick: Word<'a>, user: Word<'a>, host: Word<'a>, real_name: Text<'a> },
+    WhoisUser {
+        nick: Word<'a>,
+        user: Word<'a>,
+        host: Word<'a>,
+        real_name: Text<'a>,
+    },
     /// `312 <nick> <server> :<info>`
-    WhoisServer { nick: Word<'a>, server: Word<'a>, info: Text<'a> },
+    WhoisServer {
+        nick: Word<'a>,
+        server: Word<'a>,
+        info: Text<'a>,
+    },
     /// `313 <nick> :is an IRC operator`
     WhoisOperator { nick: Word<'a> },
     /// `314 <nick> <user> <host> * :<real_name>`
-    WhowasUser { nick: Word<'a>, user: Word<'a>, host: Word<'a>, real_name: Text<'a> },
+    WhowasUser {
+        nick: Word<'a>,
+        user: Word<'a>,
+        host: Word<'a>,
+        real_name: Text<'a>,
+    },
     /// `315 <mask> :End of WHO list`
     EndOfWho { mask: Word<'a> },
     /// `317 <nick> <idle> <signon> :seconds idle, signon time`
-    WhoisIdle { nick: Word<'a>, idle: u64, signon: u64 },
+    WhoisIdle {
+        nick: Word<'a>,
+        idle: u64,
+        signon: u64,
+    },
     /// `318 <nicks> :End of WHOIS list`
     EndOfWhois { nicks: Word<'a> },
     /// `319 <nick> :<channels>`
@@ -73,11 +100,18 @@ pub enum Reply<'a> {
     /// `321 Channel :Users  Name`
     ListStart,
     /// `322 <channel> <members> :<topic>`
-    List { channel: Word<'a>, members: u64, topic: Text<'a> },
+    List {
+        channel: Word<'a>,
+        members: u64,
+        topic: Text<'a>,
+    },
     /// `323 :End of LIST`
     ListEnd,
     /// `324 <channel> <modes>`
-    ChannelModeIs { channel: Word<'a>, modes: &'a [Word<'a>] },
+    ChannelModeIs {
+        channel: Word<'a>,
+        modes: &'a [Word<'a>],
+    },
     /// `329 <channel> <time>`
     CreationTime { channel: Word<'a>, time: u64 },
     /// `331 <channel> :No topic is set`
@@ -85,23 +119,52 @@ pub enum Reply<'a> {
     /// `332 <channel> :<topic>`
     Topic { channel: Word<'a>, topic: Text<'a> },
     /// `333 <channel> <who> <time>`
-    TopicWhoTime { channel: Word<'a>, who: Word<'a>, time: u64 },
+    TopicWhoTime {
+        channel: Word<'a>,
+        who: Word<'a>,
+        time: u64,
+    },
     /// `341 <nick> <channel>`
     Inviting { nick: Word<'a>, channel: Word<'a> },
     /// `351 <version> <server> :<comments>`
-    Version { version: Word<'a>, server: Word<'a>, comments: Text<'a> },
+    Version {
+        version: Word<'a>,
+        server: Word<'a>,
+        comments: Text<'a>,
+    },
     /// `352 <channel> <user> <host> <server> <nick> <flags> :0 <real_name>`
-    WhoReply { channel: Word<'a>, user: Word<'a>, host: Word<'a>, server: Word<'a>, nick: Word<'a>, flags: Word<'a>, real_name: Text<'a> },
+    WhoReply {
+        channel: Word<'a>,
+        user: Word<'a>,
+        host: Word<'a>,
+        server: Word<'a>,
+        nick: Word<'a>,
+        flags: Word<'a>,
+        real_name: Text<'a>,
+    },
     /// `353 <symbol> <channel> :<names>`
-    NameReply { symbol: Word<'a>, channel: Word<'a>, names: Text<'a> },
+    NameReply {
+        symbol: Word<'a>,
+        channel: Word<'a>,
+        names: Text<'a>,
+    },
     /// `364 <mask> <server> :0 <info>`
-    Links { mask: Word<'a>, server: Word<'a>, info: Text<'a> },
+    Links {
+        mask: Word<'a>,
+        server: Word<'a>,
+        info: Text<'a>,
+    },
     /// `365 <mask> :End of LINKS list`
     EndOfLinks { mask: Word<'a> },
     /// `366 <channel> :End of NAMES list`
     EndOfNames { channel: Word<'a> },
     /// `367 <channel> <mask> <who> <time>`
-    BanList { channel: Word<'a>, mask: Word<'a>, who: Word<'a>, time: u64 },
+    BanList {
+        channel: Word<'a>,
+        mask: Word<'a>,
+        who: Word<'a>,
+        time: u64,
+    },
     /// `368 <channel> :End of channel ban list`
     EndOfBanList { channel: Word<'a> },
     /// `369 <nick> :End of WHOWAS`
@@ -211,7 +274,12 @@ pub enum Reply<'a> {
     /// `525 <channel> :Key is not well-formed`
     InvalidKey { channel: Word<'a> },
     /// `696 <target> <letter> <parameter> :<reason>`
-    InvalidModeParam { target: Word<'a>, letter: Word<'a>, parameter: Word<'a>, reason: Text<'a> },
+    InvalidModeParam {
+        target: Word<'a>,
+        letter: Word<'a>,
+        parameter: Word<'a>,
+        reason: Text<'a>,
+    },
 }
 
 /// The server's side of [capability negotiation](https://ircv3.net/specs/extensions/capability-negotiation). This server has none to offer.
