@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     future::{Future, IntoFuture, poll_fn},
     net::IpAddr,
@@ -236,7 +236,7 @@ impl From<u64> for OperationId {
 
 /// An operation came to this: wakes what waits for it. An id that nobody waits for is ignored.
 pub(crate) fn completed(id: u64, outcome: Result<Value, Error>) {
-    let state = OPERATIONS.with_borrow_mut(|operations| operations.remove(&id));
+    let state = OPERATIONS.with_borrow_mut(|operations| operations.remove(id));
     if let Some(state) = state {
         state.complete(outcome);
     }
@@ -244,12 +244,12 @@ pub(crate) fn completed(id: u64, outcome: Result<Value, Error>) {
 
 /// Who owns an operation: the session in whose callback it was started, as the host sees it.
 pub(crate) fn owner(id: u64) -> Option<ConnectionId> {
-    OPERATIONS.with_borrow(|operations| operations.get(&id).and_then(|state| state.owner))
+    OPERATIONS.with_borrow(|operations| operations.by_id.get(&id)?.owner.get())
 }
 
 /// A connection that an operation asked for is there. Tells the operation, and says what it wanted.
 pub(crate) fn dialed(id: u64, connection: ConnectionId) -> Option<Rc<State>> {
-    let state = OPERATIONS.with_borrow(|operations| operations.get(&id).cloned())?;
+    let state = OPERATIONS.with_borrow(|operations| operations.by_id.get(&id).cloned())?;
     state.connection.set(Some(connection));
     Some(state)
 }
@@ -257,20 +257,14 @@ pub(crate) fn dialed(id: u64, connection: ConnectionId) -> Option<Rc<State>> {
 /// A session is gone, and with it, in the host, every operation that was started in one of its callbacks. Its tasks are dropped already;
 /// what is left was started by others who happened to run there. Their timers are started again, and what else they wait for fails.
 pub(crate) fn session_ended(owner: ConnectionId) {
-    let orphans: Vec<_> = OPERATIONS.with_borrow_mut(|operations| {
-        operations
-            .extract_if(|_, state| state.owner == Some(owner))
-            .map(|(_, state)| state)
-            .collect()
-    });
+    let orphans = OPERATIONS.with_borrow_mut(|operations| operations.take_owned(owner));
     for state in orphans {
         match state.deadline {
             Some(deadline) => {
                 let left = deadline.saturating_sub(clock::monotonic());
-                let id = host::after(host::nanoseconds(left));
-                state.id.set(id);
-                let renewed = Rc::clone(&state);
-                OPERATIONS.with_borrow_mut(|operations| operations.insert(id, renewed));
+                state.id.set(host::after(host::nanoseconds(left)));
+                state.owner.set(None);
+                OPERATIONS.with_borrow_mut(|operations| operations.insert(state));
             }
             None => state.complete(Err(closed(
                 "the connection in whose callback this was started is lost",
@@ -282,7 +276,7 @@ pub(crate) fn session_ended(owner: ConnectionId) {
 /// Whether something waits for an operation.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn is_awaited(id: u64) -> bool {
-    OPERATIONS.with_borrow(|operations| operations.contains_key(&id))
+    OPERATIONS.with_borrow(|operations| operations.by_id.contains_key(&id))
 }
 
 /// Takes the table of operations out of this thread, and puts one back.
@@ -296,8 +290,38 @@ pub(crate) fn resume(operations: Operations) {
     OPERATIONS.set(operations);
 }
 
-/// The operations in flight, by id.
-pub(crate) type Operations = HashMap<u64, Rc<State>>;
+/// The operations in flight.
+#[derive(Default)]
+pub(crate) struct Operations {
+    by_id: HashMap<u64, Rc<State>>,
+    by_owner: BTreeSet<(ConnectionId, u64)>,
+}
+
+impl Operations {
+    fn insert(&mut self, state: Rc<State>) {
+        let id = state.id.get();
+        self.by_owner
+            .extend(state.owner.get().map(|owner| (owner, id)));
+        self.by_id.insert(id, state);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Rc<State>> {
+        let state = self.by_id.remove(&id)?;
+        if let Some(owner) = state.owner.get() {
+            self.by_owner.remove(&(owner, id));
+        }
+        Some(state)
+    }
+
+    fn take_owned(&mut self, owner: ConnectionId) -> Vec<Rc<State>> {
+        let ids: Vec<_> = self
+            .by_owner
+            .range((owner, 0)..=(owner, u64::MAX))
+            .map(|(_, id)| *id)
+            .collect();
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+}
 
 /// One operation of the host, cancelled when dropped.
 pub(crate) struct Operation(Rc<State>);
@@ -305,7 +329,8 @@ pub(crate) struct Operation(Rc<State>);
 /// What is known of an operation, shared by the one who waits and the table of those in flight.
 pub(crate) struct State {
     id: Cell<u64>,
-    owner: Option<ConnectionId>,
+    /// The session in whose callback it was started, as the host sees it.
+    owner: Cell<Option<ConnectionId>>,
     deadline: Option<Duration>,
     pub(crate) purpose: Purpose,
     connection: Cell<Option<ConnectionId>>,
@@ -342,7 +367,7 @@ impl Operation {
     fn track(id: u64, purpose: Purpose, deadline: Option<Duration>) -> Self {
         let state = Rc::new(State {
             id: Cell::new(id),
-            owner: executor::ambient(),
+            owner: Cell::new(executor::ambient()),
             deadline,
             purpose,
             connection: Cell::default(),
@@ -350,7 +375,7 @@ impl Operation {
             outcome: RefCell::default(),
             waker: RefCell::default(),
         });
-        OPERATIONS.with_borrow_mut(|operations| operations.insert(id, Rc::clone(&state)));
+        OPERATIONS.with_borrow_mut(|operations| operations.insert(Rc::clone(&state)));
         Self(state)
     }
 
@@ -379,7 +404,7 @@ impl Drop for Operation {
         let id = self.0.id.get();
         // Gone from the table means complete. A thread that ends may have dropped the table before this.
         let pending =
-            OPERATIONS.try_with(|operations| operations.borrow_mut().remove(&id).is_some());
+            OPERATIONS.try_with(|operations| operations.borrow_mut().remove(id).is_some());
         if pending == Ok(true) {
             host::cancel(id);
         }

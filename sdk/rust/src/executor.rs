@@ -5,7 +5,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
     pin::Pin,
     sync::{
         Arc,
@@ -34,7 +35,7 @@ pub fn spawn_for_instance(future: impl Future<Output = ()> + 'static) -> Task {
 /// A task that is cancelled when this is dropped, unless it was [detached](Self::detach).
 #[must_use = "a task whose handle is dropped is cancelled; keep or detach it"]
 #[derive(Debug)]
-pub struct Task(Option<u64>);
+pub struct Task(Option<Key>);
 
 impl Task {
     /// Lets the task run with nobody holding it.
@@ -48,9 +49,9 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        let Some(id) = self.0 else { return };
+        let Some(key) = self.0 else { return };
         // The future is dropped when the borrow is over: it may hold tasks and deferreds itself.
-        let slot = EXECUTOR.try_with(|executor| executor.tasks.borrow_mut().remove(&id));
+        let slot = EXECUTOR.try_with(|executor| executor.tasks.borrow_mut().remove(&key));
         drop(slot);
     }
 }
@@ -70,22 +71,22 @@ pub(crate) fn start(
     kind: Kind,
 ) -> Task {
     EXECUTOR.with(|executor| {
-        let id = executor.next.get();
-        executor.next.set(id + 1);
+        let number = executor.next.get();
+        executor.next.set(number + 1);
+        let key = Key { owner, number };
         let flag = Arc::new(Flag {
-            id,
+            key,
             queued: AtomicBool::new(true),
         });
         let slot = Slot {
             future: Some(Box::pin(future)),
-            owner,
             kind,
             waker: Waker::from(Arc::clone(&flag)),
             flag,
         };
-        executor.tasks.borrow_mut().insert(id, slot);
-        executor.ready.borrow_mut().push_back(id);
-        Task(Some(id))
+        executor.tasks.borrow_mut().insert(key, slot);
+        executor.ready.borrow_mut().push_back(key);
+        Task(Some(key))
     })
 }
 
@@ -114,10 +115,10 @@ pub(crate) fn enter(session: Option<ConnectionId>) {
 pub(crate) fn run_ready() {
     EXECUTOR.with(|executor| {
         for _ in 0..MAX_POLLS {
-            let Some(id) = executor.ready.borrow_mut().pop_front() else {
+            let Some(key) = executor.ready.borrow_mut().pop_front() else {
                 return;
             };
-            executor.poll(id);
+            executor.poll(key);
         }
         let mut resume = executor.resume.borrow_mut();
         if !executor.ready.borrow().is_empty() && resume.as_ref().is_none_or(Operation::is_complete)
@@ -130,21 +131,20 @@ pub(crate) fn run_ready() {
 /// Whether a task of this session is running that cannot move.
 pub(crate) fn is_busy(session: ConnectionId) -> bool {
     EXECUTOR.with(|executor| {
-        executor
-            .tasks
-            .borrow()
-            .values()
-            .any(|slot| slot.owner == Some(session) && slot.kind == Kind::Busy)
+        let tasks = executor.tasks.borrow();
+        tasks
+            .range(Key::all_of(session))
+            .any(|(_, slot)| slot.kind == Kind::Busy)
     })
 }
 
 /// Drops the tasks of a session that is gone.
 pub(crate) fn session_ended(session: ConnectionId) {
+    // The futures are dropped when the borrow is over: they may hold tasks and deferreds themselves.
     let ended: Vec<_> = EXECUTOR.with(|executor| {
-        executor
-            .tasks
-            .borrow_mut()
-            .extract_if(|_, slot| slot.owner == Some(session))
+        let mut tasks = executor.tasks.borrow_mut();
+        tasks
+            .extract_if(Key::all_of(session), |_, _| true)
             .collect()
     });
     drop(ended);
@@ -180,12 +180,12 @@ pub(crate) fn resume(suspended: Suspended) {
 
 /// The tasks of an instance that another one stands in for.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) struct Suspended(HashMap<u64, Slot>, VecDeque<u64>, Option<Operation>);
+pub(crate) struct Suspended(BTreeMap<Key, Slot>, VecDeque<Key>, Option<Operation>);
 
 #[derive(Default)]
 struct Executor {
-    tasks: RefCell<HashMap<u64, Slot>>,
-    ready: RefCell<VecDeque<u64>>,
+    tasks: RefCell<BTreeMap<Key, Slot>>,
+    ready: RefCell<VecDeque<Key>>,
     next: Cell<u64>,
     ambient: Cell<Option<ConnectionId>>,
     /// While a task runs, the session that it belongs to.
@@ -193,33 +193,48 @@ struct Executor {
     resume: RefCell<Option<Operation>>,
 }
 
+/// Names a task; those of one session lie side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    owner: Option<ConnectionId>,
+    number: u64,
+}
+
+impl Key {
+    fn all_of(session: ConnectionId) -> RangeInclusive<Self> {
+        let key = |number| Self {
+            owner: Some(session),
+            number,
+        };
+        key(0)..=key(u64::MAX)
+    }
+}
+
 pub(crate) struct Slot {
     /// None while it runs.
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    owner: Option<ConnectionId>,
     kind: Kind,
     waker: Waker,
     flag: Arc<Flag>,
 }
 
 impl Executor {
-    fn poll(&self, id: u64) {
-        let Some((mut future, waker, owner)) =
-            self.tasks.borrow_mut().get_mut(&id).and_then(|slot| {
-                slot.flag.queued.store(false, Ordering::Relaxed);
-                Some((slot.future.take()?, slot.waker.clone(), slot.owner))
-            })
-        else {
+    fn poll(&self, key: Key) {
+        let taken = self.tasks.borrow_mut().get_mut(&key).and_then(|slot| {
+            slot.flag.queued.store(false, Ordering::Relaxed);
+            Some((slot.future.take()?, slot.waker.clone()))
+        });
+        let Some((mut future, waker)) = taken else {
             return;
         };
-        self.polling.set(Some(owner));
+        self.polling.set(Some(key.owner));
         let outcome = future.as_mut().poll(&mut Context::from_waker(&waker));
         self.polling.set(None);
         if outcome.is_ready() {
             drop(future);
-            let slot = self.tasks.borrow_mut().remove(&id);
+            let slot = self.tasks.borrow_mut().remove(&key);
             drop(slot);
-        } else if let Some(slot) = self.tasks.borrow_mut().get_mut(&id) {
+        } else if let Some(slot) = self.tasks.borrow_mut().get_mut(&key) {
             slot.future = Some(future);
         }
     }
@@ -227,7 +242,7 @@ impl Executor {
 
 /// A task's waker: puts it into the queue, once.
 struct Flag {
-    id: u64,
+    key: Key,
     queued: AtomicBool,
 }
 
@@ -239,7 +254,7 @@ impl Wake for Flag {
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::Relaxed) {
             // An error means that the thread ends, and the queue with it.
-            let _ = EXECUTOR.try_with(|executor| executor.ready.borrow_mut().push_back(self.id));
+            let _ = EXECUTOR.try_with(|executor| executor.ready.borrow_mut().push_back(self.key));
         }
     }
 }
