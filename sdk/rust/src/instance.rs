@@ -114,6 +114,10 @@ impl<P: Protocol> Session<P> {
             }
         };
         let session = role.map(|role| Self::new(connection, role));
+        if session.is_none() {
+            // No `connection-lost` will come for it.
+            executor::session_ended(id);
+        }
         executor::run_ready();
         session
     }

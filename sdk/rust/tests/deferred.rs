@@ -95,9 +95,19 @@ fn a_refused_session_fails_its_dial() {
         notes(),
         [
             format!("dialed {dial:?}"),
+            "dropped".into(),
             "closed: the plugin refused the connection".into()
         ]
     );
+}
+
+#[test]
+fn a_refused_session_leaves_no_task() {
+    let (mut host, ann) = started();
+    host.send(ann, b"refuse");
+    host.connect();
+    assert_eq!(host.timers(), 0);
+    assert_eq!(notes(), ["dropped"]);
 }
 
 #[test]
@@ -161,12 +171,14 @@ fn a_task_that_always_wakes_itself_lets_others_run() {
 fn a_looping_call_does_not_drift_and_skips_what_it_missed() {
     let (mut host, ann) = started();
     host.send(ann, b"loop");
-    host.advance(Duration::from_millis(2_500));
-    host.advance(Duration::from_millis(1_500));
-    assert_eq!(notes(), ["1s", "2s", "3s", "4s"]);
+    host.advance(Duration::from_millis(1_900));
+    host.leap(Duration::from_millis(2_700));
+    host.advance(Duration::from_secs(1));
+    let calls = ["1s", "4.6s", "5s"];
+    assert_eq!(notes(), calls);
     host.send(ann, b"drop");
     host.advance(Duration::from_secs(10));
-    assert_eq!(notes(), ["1s", "2s", "3s", "4s"]);
+    assert_eq!(notes(), calls);
     assert_eq!(host.timers(), 0);
 }
 
@@ -200,7 +212,16 @@ impl Protocol for Probe {
         if let Origin::Dialed(id) = origin {
             cx.factory.notes.push(format!("dialed {id:?}"));
         }
-        (!cx.factory.refuses).then_some(Self { kept: None })
+        if cx.factory.refuses {
+            let guard = OnDrop;
+            spawn(async move {
+                let _guard = guard;
+                let _ = after(Duration::from_secs(20)).await;
+            })
+            .detach();
+            return None;
+        }
+        Some(Self { kept: None })
     }
 
     fn data_received(&mut self, cx: &mut Context<'_, Shared>, data: &[u8]) {

@@ -131,6 +131,12 @@ impl<P: Protocol> Host<P> {
         self.settle();
     }
 
+    /// Time passes in one leap: what falls due on the way comes late, as on a busy machine.
+    pub fn leap(&mut self, time: Duration) {
+        reactor::with(|reactor| reactor.now = reactor.now.saturating_add(time));
+        self.settle();
+    }
+
     /// The service is going away in this much time.
     pub fn draining(&mut self, deadline: Duration) {
         instance::draining::<P>(crate::host::nanoseconds(deadline));
