@@ -21,3 +21,6 @@ pub const MAX_LINE: usize = MAX_TAGS + MAX_MESSAGE;
 
 /// How many parameters a message has at most: "14( SPACE middle ) [ SPACE [ \":\" ] trailing ]".
 const MAX_PARAMS: usize = 15;
+
+#[cfg(test)]
+mod tests;
