@@ -3,7 +3,9 @@
 /// Exports a [`Protocol`](crate::Protocol) as the plugin that this crate is, once per crate.
 ///
 /// `export_plugin!(Echo)`, or `export_plugin!(Echo, swap)` if it implements [`Swap`](crate::Swap). Natively it only checks the types, so that
-/// the same crate is a library for tests and for plugins that build on it.
+/// the same crate is a library for tests.
+///
+/// A component has one plugin: a crate that other plugins build on keeps its own call behind a default feature, which those turn off.
 #[macro_export]
 macro_rules! export_plugin {
     ($protocol:ty) => {
