@@ -18,21 +18,21 @@ use nethost_irc::{
 };
 
 /// A line that decodes, encodes to one message that decodes to the same.
-pub fn decode_any(line: &[u8]) {
+pub(crate) fn decode_any(line: &[u8]) {
     if let Ok(message) = decode(line) {
         round_trip(&message);
     }
 }
 
 /// A command that can be built, encodes to one message that decodes to the same.
-pub fn encode_decode(data: &[u8]) {
+pub(crate) fn encode_decode(data: &[u8]) {
     if let Some(message) = message(&mut Source(data)) {
         round_trip(&message);
     }
 }
 
 /// Whatever clients do in whatever order: nothing panics, every line is whole and short enough, and what is to be done can be done.
-pub fn session(data: &[u8]) {
+pub(crate) fn session(data: &[u8]) {
     let mut source = Source(data);
     let json = match source.byte() % 4 {
         0 => r#"{"flood": true, "flood-burst": 3, "flood-rate": 5}"#,

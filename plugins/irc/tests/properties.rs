@@ -74,12 +74,19 @@ impl Random {
         line.extend_from_slice(verbs[self.below(count)].name().as_bytes());
         for _ in 0..self.below(18) {
             line.push(b' ');
-            let length = self.below(12);
-            line.extend(self.bytes(length, ALPHABET));
+            if self.byte() < 128 {
+                line.extend_from_slice(WORDS[self.below(8)].as_bytes());
+            } else {
+                let length = self.below(12);
+                line.extend(self.bytes(length, ALPHABET));
+            }
         }
         line
     }
 }
+
+/// What makes lines mean something.
+const WORDS: [&str; 8] = ["#a", "ann", "*!*@h", "+oi-k+b", "-kl+ov", "3", "#a,&b", "b"];
 
 /// What makes lines interesting.
 const ALPHABET: &[u8] = b"abcXYZ019 :,#&!@*?+-ovbklimnst{}[]|\\^~\x07\xc3\xa9\xff";
