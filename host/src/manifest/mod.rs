@@ -22,6 +22,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::endpoint::Endpoint;
+
 mod duration;
 #[cfg(test)]
 mod tests;
@@ -513,11 +515,10 @@ fn check_name(key: &str, name: &str) -> Result<(), Wrong> {
 }
 
 fn check_listener(endpoint: &str) -> Result<(), Wrong> {
-    url::Url::parse(endpoint).map(drop).map_err(|error| {
-        let reason =
-            format!("`{endpoint}` is not an endpoint such as `tcp://127.0.0.1:6667`: {error}");
-        ("plugin.listen".to_owned(), reason)
-    })
+    let checked: Result<Endpoint, _> = endpoint.parse();
+    checked
+        .map(drop)
+        .map_err(|error| ("plugin.listen".to_owned(), error.to_string()))
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {

@@ -91,7 +91,7 @@ fn a_bad_manifest_is_refused_with_file_key_and_reason() {
         ),
         (
             &format!("{head}listen = [\"localhost\"]\n"),
-            "f: `plugin.listen`: `localhost` is not an endpoint",
+            "f: `plugin.listen`: `localhost`",
         ),
         (
             &format!("{head}isolation = [\"process\"]\n"),
