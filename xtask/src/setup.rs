@@ -122,7 +122,13 @@ pub(crate) fn node(places: &Places) -> anyhow::Result<PathBuf> {
         say("installing npm packages");
         fs::write(folder.join("package.json"), NPM_PACKAGES)?;
         Cmd::new("npm")
-            .args(["install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"])
+            .args([
+                "install",
+                "--no-package-lock",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+            ])
             .current_dir(&folder)
             .run()
     })?;
