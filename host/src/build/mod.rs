@@ -80,11 +80,11 @@ enum Kind {
 impl Source {
     /// Finds out what is at `path`. `manifest` is the `plugin.toml` to use; without one it is looked for in the folder, or beside the file.
     pub(crate) fn find(path: &Path, manifest: Option<&Path>) -> Result<Self, BuildError> {
-        let metadata = fs::metadata(path).map_err(|error| BuildError::file(path, error))?;
+        let metadata = fs::metadata(path).map_err(BuildError::Source)?;
         let (kind, folder) = if metadata.is_dir() {
             (Kind::RustFolder, path)
         } else {
-            let bytes = fs::read(path).map_err(|error| BuildError::file(path, error))?;
+            let bytes = fs::read(path).map_err(BuildError::Source)?;
             let kind = match bytes.get(..8) {
                 Some(b"\0asm\x01\0\0\0") => Kind::Module(bytes),
                 Some([b'\0', b'a', b's', b'm', ..]) => Kind::Component(bytes),
@@ -172,6 +172,9 @@ pub(crate) enum BuildError {
         /// Why.
         source: io::Error,
     },
+    /// What was named cannot be read.
+    #[error("cannot read it")]
+    Source(#[source] io::Error),
     /// What was named is neither a folder nor WebAssembly.
     #[error("neither a plugin's source folder nor a WebAssembly file")]
     NotASource,
@@ -296,7 +299,7 @@ mod tests {
                 "notes.txt",
                 "neither a plugin's source folder nor a WebAssembly file",
             ),
-            ("nowhere", "nowhere"),
+            ("nowhere", "cannot read it"),
         ] {
             let found = match Source::find(&folder.0.join(name), None) {
                 Ok(source) => {

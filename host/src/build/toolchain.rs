@@ -22,8 +22,8 @@ pub(super) struct Toolchain {
 #[derive(Debug, Default)]
 pub(super) struct Toolchains {
     found: Vec<(PathBuf, Toolchain)>,
-    /// Why rustup could not add the target, when it was asked.
-    rustup: Option<String>,
+    /// Whether rustup was asked for the target, in vain.
+    rustup_refused: bool,
 }
 
 impl Toolchains {
@@ -59,17 +59,17 @@ impl Toolchains {
         {
             return Ok(toolchain);
         }
-        let rustup = match &self.rustup {
-            Some(refusal) => refusal.clone(),
-            None => match add_target(source) {
+        if !self.rustup_refused {
+            match add_target(source) {
                 Ok(()) if has_target(sysroot) => return Ok(Toolchain::default()),
-                Ok(()) => "added it to another toolchain than the active one".to_owned(),
-                Err(refusal) => self.rustup.insert(refusal).clone(),
-            },
-        };
-        eprintln!("rustup cannot add {TARGET}: {rustup}");
+                Ok(()) => {
+                    eprintln!("rustup added {TARGET} to another toolchain than the active one")
+                }
+                Err(refusal) => eprintln!("rustup cannot add {TARGET}: {refusal}"),
+            }
+            self.rustup_refused = true;
+        }
         let toolchain = system.toolchain().map_err(|missing| NoToolchain::Nothing {
-            rustup,
             debian: missing,
             advice: advice(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
         })?;
@@ -96,13 +96,11 @@ pub(crate) enum NoToolchain {
         /// What it said.
         reason: String,
     },
-    /// None of the three ways works.
+    /// None of the three ways works. What rustup said was printed already.
     #[error(
-        "no standard library for {TARGET}: the active toolchain has none; rustup cannot add it ({rustup}); the system's compiler cannot build it ({debian}). {advice}"
+        "no standard library for {TARGET}: the active toolchain has none, rustup cannot add it, and the system's compiler cannot build it ({debian}). {advice}"
     )]
     Nothing {
-        /// What rustup said.
-        rustup: String,
         /// What the system lacks.
         debian: String,
         /// What to install.

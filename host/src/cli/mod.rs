@@ -2,7 +2,6 @@
 
 use std::{error::Error, fmt, io, io::IsTerminal as _};
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -169,7 +168,8 @@ fn filter(asked: Option<&str>) -> anyhow::Result<EnvFilter> {
     };
     EnvFilter::builder()
         .parse(&directives)
-        .with_context(|| format!("invalid log filter `{directives}`"))
+        // Its causes are in its own text already.
+        .map_err(|error| anyhow::anyhow!("invalid log filter `{directives}`: {error}"))
         .or_mistake()
 }
 
