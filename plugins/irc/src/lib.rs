@@ -48,7 +48,7 @@ use std::{collections::HashMap, time::Duration};
 
 use nethost_sdk::{
     CloseReason, Connection, Context, Factory, Group, Origin, Protocol, Task, after, clock,
-    export_plugin, framing::Lines, spawn_for_instance, with_factory,
+    export_plugin, framing::Lines, spawn_for_instance, with_factory, with_session,
 };
 
 use crate::{
@@ -63,6 +63,8 @@ use crate::{
 pub struct Irc {
     client: ClientId,
     lines: Lines,
+    /// Bytes that came with others which were enough for one callback. Nothing more is read while there are any.
+    held: Vec<u8>,
 }
 
 impl Protocol for Irc {
@@ -81,21 +83,16 @@ impl Protocol for Irc {
         Some(Self {
             client,
             lines: Lines::new(MAX_LINE),
+            held: Vec::new(),
         })
     }
 
-    fn data_received(&mut self, cx: &mut Context<'_, Server>, mut data: &[u8]) {
-        let now = now();
-        while let Some(line) = self.lines.next(&mut data) {
-            match line {
-                Ok(line) => cx.factory.network.handle_line(self.client, line, now),
-                Err(_) => cx.factory.network.handle_overlong(self.client, now),
-            }
-            if cx.factory.network.is_congested() {
-                cx.factory.transmit();
-            }
+    fn data_received(&mut self, cx: &mut Context<'_, Server>, data: &[u8]) {
+        if self.held.is_empty() {
+            self.handle(cx, data);
+        } else {
+            self.held.extend_from_slice(data);
         }
-        cx.factory.transmit();
     }
 
     fn read_closed(&mut self, cx: &mut Context<'_, Server>) {
@@ -114,6 +111,37 @@ impl Protocol for Irc {
             CloseReason::AbortedHere | CloseReason::Trapped | CloseReason::Other(_) => Loss::Other,
         };
         cx.factory.lose(self.client, loss);
+    }
+}
+
+impl Irc {
+    /// Handles lines until there are no more, or the network has done enough for one callback. The rest is handled in the next.
+    fn handle(&mut self, cx: &mut Context<'_, Server>, mut data: &[u8]) {
+        let now = now();
+        while let Some(line) = self.lines.next(&mut data) {
+            match line {
+                Ok(line) => cx.factory.network.handle_line(self.client, line, now),
+                Err(_) => cx.factory.network.handle_overlong(self.client, now),
+            }
+            if cx.factory.network.is_congested() {
+                break;
+            }
+        }
+        cx.factory.transmit();
+        if !data.is_empty() {
+            self.held = data.to_vec();
+            cx.connection.pause_reading();
+            let id = cx.id();
+            after(Duration::ZERO)
+                .map(move |()| with_session(id, Self::resume))
+                .detach();
+        }
+    }
+
+    fn resume(&mut self, cx: &mut Context<'_, Server>) {
+        cx.connection.resume_reading();
+        let held = std::mem::take(&mut self.held);
+        self.handle(cx, &held);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     ClientId, Network,
     channel::Channel,
+    message::MAX_TARGETS,
     outbox::Outbox,
     user::User,
     world::{World, count},
@@ -22,7 +23,12 @@ impl Network {
         let Some(channels) = channels else {
             return self.all_names(id);
         };
-        for name in channels.items() {
+        for (i, name) in channels.items().enumerate() {
+            if i == MAX_TARGETS {
+                return self
+                    .out
+                    .reply(user.to(), Reply::TooManyTargets { target: name });
+            }
             if let Some(channel) = self.world.visible_channel(id, name.as_bytes()) {
                 tell_names(&mut self.out, user, channel, &self.world);
             }
@@ -36,38 +42,25 @@ impl Network {
         let Some(user) = self.world.user(id) else {
             return;
         };
-        let channels = match channels {
-            Some(names) => names
-                .items()
-                .filter_map(|name| self.world.visible_channel(id, name.as_bytes()))
-                .collect(),
-            None => self.world.visible_channels(id),
-        };
         self.out.reply(user.to(), Reply::ListStart);
-        for channel in channels {
-            if self.out.len() > MAX_ANSWER {
-                self.out.reply(
-                    user.to(),
-                    Reply::TooManyMatches {
-                        command: Word::quote(b"LIST"),
-                    },
-                );
-                break;
+        if let Some(names) = channels {
+            for name in names.items() {
+                if let Some(channel) = self.world.visible_channel(id, name.as_bytes()) {
+                    tell_channel(&mut self.out, user, channel);
+                }
             }
-            let topic = channel
-                .topic
-                .as_ref()
-                .map(|topic| &*topic.text)
-                .unwrap_or_default();
-            let members = count(channel.members.len());
-            self.out.reply(
-                user.to(),
-                Reply::List {
-                    channel: channel.name.as_word(),
-                    members,
-                    topic: Text::until(topic),
-                },
-            );
+        } else {
+            self.out.spend(self.world.channels.len() / 4);
+            for channel in self.world.visible_channels(id) {
+                if self.out.len() > MAX_ANSWER {
+                    break;
+                }
+                tell_channel(&mut self.out, user, channel);
+            }
+            if self.out.len() > MAX_ANSWER || self.world.is_large() {
+                let command = Word::quote(b"LIST");
+                self.out.reply(user.to(), Reply::TooManyMatches { command });
+            }
         }
         self.out.reply(user.to(), Reply::ListEnd);
     }
@@ -79,41 +72,38 @@ impl Network {
         let Some(user) = self.world.user(id) else {
             return;
         };
-        let nowhere = Word::STAR;
         for channel in self.world.visible_channels(id) {
             if self.out.len() > MAX_ANSWER {
-                self.out.reply(
-                    user.to(),
-                    Reply::TooManyMatches {
-                        command: Word::quote(b"NAMES"),
-                    },
-                );
-                return self
-                    .out
-                    .reply(user.to(), Reply::EndOfNames { channel: nowhere });
+                break;
             }
             tell_names(&mut self.out, user, channel, &self.world);
         }
-        let others = self.world.visible_users(user).into_iter();
-        let others = others.filter(|other| {
-            !self
-                .world
+        self.out.spend(self.world.users.len() / 2);
+        let world = &self.world;
+        let is_placed = |other: &User| {
+            world
                 .channels_of(other)
                 .any(|channel| channel.is_visible_to(id))
-        });
+        };
+        let others = world.visible_users(user).filter(|other| !is_placed(other));
         let overhead = self.config.server.len() + user.nick.as_bytes().len();
         for names in pack(overhead, others.map(|other| other.nick.as_bytes().to_vec())) {
+            let (symbol, channel, names) = (Word::STAR, Word::STAR, Text::until(&names));
             self.out.reply(
                 user.to(),
                 Reply::NameReply {
-                    symbol: nowhere,
-                    channel: nowhere,
-                    names: Text::until(&names),
+                    symbol,
+                    channel,
+                    names,
                 },
             );
         }
-        self.out
-            .reply(user.to(), Reply::EndOfNames { channel: nowhere });
+        if self.out.len() > MAX_ANSWER || world.is_large() {
+            let command = Word::quote(b"NAMES");
+            self.out.reply(user.to(), Reply::TooManyMatches { command });
+        }
+        let channel = Word::STAR;
+        self.out.reply(user.to(), Reply::EndOfNames { channel });
     }
 }
 
@@ -134,8 +124,23 @@ pub(super) fn pack(overhead: usize, names: impl Iterator<Item = Vec<u8>>) -> Vec
     texts
 }
 
+fn tell_channel(out: &mut Outbox, asker: &User, channel: &Channel) {
+    let topic = channel.topic.as_ref().map(|topic| &*topic.text);
+    let topic = Text::until(topic.unwrap_or_default());
+    let (name, members) = (channel.name.as_word(), count(channel.members.len()));
+    out.reply(
+        asker.to(),
+        Reply::List {
+            channel: name,
+            members,
+            topic,
+        },
+    );
+}
+
 /// "= for others (public channels)", "@ is used for secret channels" (RFC 2812 section 5.1).
 pub(super) fn tell_names(out: &mut Outbox, asker: &User, channel: &Channel, world: &World) {
+    out.spend(channel.members.len() / 4);
     let inside = channel.has_member(asker.id());
     let members = channel
         .members

@@ -40,6 +40,7 @@ impl Network {
                     }
                     Some(channel) => {
                         let command = Command::Privmsg(channel.name.as_word().into(), text);
+                        self.out.spend(channel.members.len() / 8);
                         self.out
                             .broadcast(channel.id, Some(id), user.prefix(), command);
                     }
@@ -85,6 +86,7 @@ impl Network {
                     .filter(|channel| channel.may_speak(user))
                 {
                     let command = Command::Notice(channel.name.as_word().into(), text);
+                    self.out.spend(channel.members.len() / 8);
                     self.out
                         .broadcast(channel.id, Some(id), user.prefix(), command);
                 }
@@ -120,14 +122,14 @@ impl Network {
         if !user.operator {
             return self.out.reply(user.to(), Reply::NoPrivileges);
         }
-        let mut listeners: Vec<_> = self
+        self.out.spend(self.world.users.len() / 16);
+        let listeners: Vec<_> = self
             .world
             .users
             .values()
             .filter(|user| user.wallops)
             .map(|user| user.id())
             .collect();
-        listeners.sort_unstable();
         for listener in listeners {
             self.out
                 .send(listener, Some(user.prefix()), Command::Wallops(text));

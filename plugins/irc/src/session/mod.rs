@@ -220,10 +220,10 @@ impl Network {
         self.deadlines.clear();
     }
 
-    /// Whether so much waits to be transmitted that no other line should be handled before. Up to that, lines that arrived together may be
-    /// handled together, and what they say in the same place goes out as one write.
+    /// Whether enough was done since everything was last transmitted: no other line should be handled in this callback, which has
+    /// little time. Up to that, lines that arrived together may be handled together, and what they say in the same place is one write.
     pub fn is_congested(&self) -> bool {
-        self.out.len() >= CONGESTION
+        self.out.len() >= MAX_WAITING || self.out.work() >= MAX_WORK
     }
 
     /// The next thing to do. To be called until there is none, after `handle_*`.
@@ -237,6 +237,7 @@ impl Network {
     }
 
     fn execute(&mut self, id: ClientId, line: &[u8], now: Now) {
+        self.out.spend(1);
         self.heard(id, now);
         match decode(line) {
             Ok(message) if self.is_foreign(id, message.prefix) => {}
@@ -447,6 +448,8 @@ impl Network {
         let Some(largest) = joined.iter().max_by_key(|channel| channel.members.len()) else {
             return;
         };
+        self.out
+            .spend(joined.iter().map(|channel| channel.members.len() / 8).sum());
         self.out.broadcast_line(largest.id, Some(id), line);
         for channel in joined.iter().filter(|channel| channel.id != largest.id) {
             for member in channel
@@ -491,5 +494,9 @@ fn closing_link(host: &Host, reason: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// How many bytes may wait before they must be transmitted.
-const CONGESTION: usize = 16 * 1024;
+/// How many bytes may wait before they must be transmitted: what a host reads at a time.
+const MAX_WAITING: usize = 64 * 1024;
+
+/// How many units of work may be done before everything must be transmitted: about as many microseconds in the sandbox, a tenth of what a
+/// callback has by default.
+const MAX_WORK: usize = 5_000;

@@ -76,6 +76,7 @@ pub(super) struct Outbox {
     bytes: Vec<u8>,
     read: usize,
     queue: VecDeque<(Action, usize)>,
+    work: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,7 @@ impl Outbox {
             bytes: Vec::new(),
             read: 0,
             queue: VecDeque::new(),
+            work: 0,
         }
     }
 
@@ -103,6 +105,7 @@ impl Outbox {
             self.bytes.clear();
             self.bytes.shrink_to(KEPT);
             self.read = 0;
+            self.work = 0;
             return None;
         };
         let bytes = self.bytes.get(self.read..end).unwrap_or_default();
@@ -120,6 +123,16 @@ impl Outbox {
     /// How many bytes wait.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.read
+    }
+
+    /// How much work was done since everything was last transmitted.
+    pub(super) fn work(&self) -> usize {
+        self.work
+    }
+
+    /// Notes work: a line is one unit, and so is what takes about as long.
+    pub(super) fn spend(&mut self, units: usize) {
+        self.work += units;
     }
 
     /// How long the name of the server is.

@@ -29,60 +29,47 @@ impl Network {
             bytes => bytes,
         };
         let wanted = |user: &User| filter == WhoFilter::Everybody || user.operator;
-        if let Some(channel) = self.world.visible_channel(id, pattern) {
+        let (world, server) = (&self.world, &self.config.server);
+        let mut large = false;
+        if let Some(channel) = world.visible_channel(id, pattern) {
+            self.out.spend(channel.members.len() / 2);
+            let inside = channel.has_member(id);
             for user in channel
                 .members
                 .keys()
-                .filter_map(|member| self.world.user(*member))
+                .filter_map(|member| world.user(*member))
             {
-                let seen = channel.has_member(id) || self.world.is_visible(asker, user);
-                if seen && wanted(user) && self.out.len() <= MAX_ANSWER {
-                    tell_who(
-                        &mut self.out,
-                        asker,
-                        user,
-                        Some(channel),
-                        &self.config.server,
-                    );
+                if (inside || world.is_visible(asker, user))
+                    && wanted(user)
+                    && self.out.len() <= MAX_ANSWER
+                {
+                    tell_who(&mut self.out, asker, user, Some(channel), server);
                 }
             }
-        } else if let Some(user) = self.world.user_named(pattern) {
+        } else if let Some(user) = world.user_named(pattern) {
             // Who knows the nickname also gets this from WHOIS, so mode `i` does not hide it.
             if wanted(user) {
-                let channel = self
-                    .world
+                let channel = world
                     .channels_of(user)
                     .find(|channel| channel.is_visible_to(id));
-                tell_who(&mut self.out, asker, user, channel, &self.config.server);
+                tell_who(&mut self.out, asker, user, channel, server);
             }
         } else {
-            let server = self.config.server.as_bytes();
-            for user in self.world.visible_users(asker) {
-                let fields = [
-                    user.nick.as_bytes(),
-                    user.name.as_bytes(),
-                    user.link.host.as_word().as_bytes(),
-                    server,
-                    &user.real_name,
-                ];
-                if !wanted(user) || !fields.into_iter().any(|field| matches(pattern, field)) {
-                    continue;
+            self.out.spend(world.users.len());
+            for user in world.visible_users(asker).filter(|user| wanted(user)) {
+                if is_meant(pattern, user, server) && self.out.len() <= MAX_ANSWER {
+                    let channel = world
+                        .channels_of(user)
+                        .find(|channel| channel.is_visible_to(id));
+                    tell_who(&mut self.out, asker, user, channel, server);
                 }
-                if self.out.len() > MAX_ANSWER {
-                    self.out.reply(
-                        asker.to(),
-                        Reply::TooManyMatches {
-                            command: Word::quote(b"WHO"),
-                        },
-                    );
-                    break;
-                }
-                let channel = self
-                    .world
-                    .channels_of(user)
-                    .find(|channel| channel.is_visible_to(id));
-                tell_who(&mut self.out, asker, user, channel, &self.config.server);
             }
+            large = world.is_large();
+        }
+        if large || self.out.len() > MAX_ANSWER {
+            let command = Word::quote(b"WHO");
+            self.out
+                .reply(asker.to(), Reply::TooManyMatches { command });
         }
         self.out.reply(asker.to(), Reply::EndOfWho { mask: asked });
     }
@@ -123,7 +110,7 @@ impl Network {
         };
         let limit = limit
             .and_then(|limit| usize::try_from(limit).ok())
-            .unwrap_or(usize::MAX);
+            .map_or(MAX_WHOWAS, |limit| limit.min(MAX_WHOWAS));
         for nick in nicks.items().take(MAX_TARGETS) {
             let mut found = false;
             for entry in self.whowas.find(nick.as_bytes()).take(limit) {
@@ -299,6 +286,19 @@ impl Network {
     }
 }
 
+/// Whether WHO's mask covers a user.
+fn is_meant(pattern: &[u8], user: &User, server: &str) -> bool {
+    let host = user.link.host.as_word().as_bytes();
+    let fields = [
+        user.nick.as_bytes(),
+        user.name.as_bytes(),
+        host,
+        server.as_bytes(),
+        &user.real_name,
+    ];
+    fields.into_iter().any(|field| matches(pattern, field))
+}
+
 /// `"<channel> <user> <host> <server> <nick> ( "H" / "G" > ["*"] [ ( "@" / "+" ) ] :<hopcount> <real name>"`
 fn tell_who(out: &mut Outbox, asker: &User, user: &User, channel: Option<&Channel>, server: &str) {
     let symbol = channel
@@ -320,3 +320,6 @@ fn tell_who(out: &mut Outbox, asker: &User, user: &User, channel: Option<&Channe
         },
     );
 }
+
+/// How many entries WHOWAS tells of one nickname.
+const MAX_WHOWAS: usize = 16;

@@ -251,7 +251,7 @@ impl Network {
             format!("KICKLEN={KICK_LENGTH}"),
             format!("TOPICLEN={TOPIC_LENGTH}"),
             format!(
-                "TARGMAX=JOIN:,KICK:,LIST:,NAMES:,NOTICE:{MAX_TARGETS},PART:,PRIVMSG:{MAX_TARGETS},WHOIS:{MAX_TARGETS},WHOWAS:{MAX_TARGETS}"
+                "TARGMAX=JOIN:,KICK:,LIST:,NAMES:{MAX_TARGETS},NOTICE:{MAX_TARGETS},PART:,PRIVMSG:{MAX_TARGETS},WHOIS:{MAX_TARGETS},WHOWAS:{MAX_TARGETS}"
             ),
         ];
         for tokens in tokens.chunks(TOKENS_PER_LINE) {

@@ -9,12 +9,13 @@ use crate::{
 };
 
 impl Network {
-    /// The time that `poll_timeout` told has come.
+    /// The time that `poll_timeout` told has come. What is due and too much for one callback is left for the next.
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some((at, id)) = self.deadlines.first().copied() {
-            if at > now.monotonic {
+            if at > now.monotonic || self.is_congested() {
                 return;
             }
+            self.out.spend(1);
             self.deadlines.remove(&(at, id));
             self.look_at(id, now);
             self.schedule(id);
