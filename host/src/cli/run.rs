@@ -85,7 +85,11 @@ impl Run {
             .build()
             .context("starting the main thread's runtime")?;
         runtime.block_on(async {
-            let service = host.serve(spec).await?;
+            let service = match host.serve(spec).await {
+                Ok(service) => service,
+                Err(error) if error.is_mistake() => return Err(error).or_mistake(),
+                Err(error) => return Err(error.into()),
+            };
             announce(&service)?;
             stop(service, drain_timeout).await
         })

@@ -141,13 +141,18 @@ impl Holdings {
         addresses: (Address, Address),
         origin: Origin,
     ) {
-        let connection = self.connect_to(transport, addresses);
+        let connection = self.connection(Some(transport), addresses);
         tokio::task::spawn_local(connection.pump(origin));
     }
 
-    pub(super) fn connect_to(
+    /// Makes a connection that leads nowhere: what is written to it stays. For benchmarks of the boundary alone.
+    pub fn detached(self: &Rc<Self>) -> Rc<Connection> {
+        self.connection(None, (Address::Path(None), Address::Path(None)))
+    }
+
+    fn connection(
         self: &Rc<Self>,
-        transport: Transport,
+        transport: Option<Transport>,
         addresses: (Address, Address),
     ) -> Rc<Connection> {
         let id = self.next_id();
@@ -286,7 +291,7 @@ impl Holdings {
             tokio::time::timeout(limit, connect::connect(&endpoint, &self.program.grants)).await;
         let outcome = match connected {
             Ok(Ok((transport, addresses))) => {
-                let connection = self.connect_to(transport, addresses);
+                let connection = self.connection(Some(transport), addresses);
                 let made = connection.make(&Origin::Dialed(id));
                 tokio::task::spawn_local(connection.serve());
                 if made {

@@ -105,6 +105,20 @@ pub enum ServiceError {
     WorkerEnded,
 }
 
+impl ServiceError {
+    /// Returns whether the operator can mend it by calling differently: the plugin refused its config, or the isolation is not there.
+    pub fn is_mistake(&self) -> bool {
+        matches!(
+            self,
+            Self::Isolation(_)
+                | Self::Start {
+                    error: StartError::Refused { .. },
+                    ..
+                }
+        )
+    }
+}
+
 impl Host {
     /// Starts the workers.
     pub fn start(workers: NonZeroUsize) -> io::Result<Self> {

@@ -1,0 +1,54 @@
+//! Benchmarks: the cost of the boundary, and later the peers of each protocol. `cargo xtask bench NAME` runs them.
+//!
+//! Server and client run on different cores; what is compared takes turns within one run, and the median of the rounds is printed with their
+//! spread. A benchmark is not a test: it prints, and fails only when it cannot measure.
+
+mod boundary;
+mod idle;
+mod load;
+mod server;
+mod stats;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Measure nethost
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The cost of the sandbox: calls, instances, echo over loopback against the same reactor with native sessions, memory of idle connections
+    Boundary(boundary::Options),
+    /// Serve until standard input closes; the other benchmarks start this
+    #[command(hide = true)]
+    Serve(server::Options),
+    /// Load an echo server from core 1, for a profiler to look at it
+    #[command(hide = true)]
+    Load(load::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Bench::parse().what {
+        What::Boundary(options) => boundary::run(&options),
+        What::Serve(options) => server::run(&options),
+        What::Load(options) => load::run(&options),
+    }
+}
+
+/// Returns a stock plugin's component.
+fn plugin(name: &str) -> anyhow::Result<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let path = root.join("plugins").join(format!("{name}.wasm"));
+    anyhow::ensure!(
+        path.is_file(),
+        "{} is not built; run `cargo xtask bench`, or `nethost build plugins/{name}`",
+        path.display()
+    );
+    Ok(path)
+}

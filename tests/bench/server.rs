@@ -1,0 +1,175 @@
+//! The server's side: one worker pinned to a core, with a plugin or with native sessions in its place.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nethost::engine::Engine;
+use nethost::grants::Grants;
+use nethost::limits::Limits;
+use nethost::manifest::Isolation;
+use nethost::plugin::Plugin;
+use nethost::reactor::{
+    CloseReason, Connection, Handler, Holdings, Id, Origin, Outcome, Program, SessionKey,
+};
+use nethost::service::{Host, NativeProtocol, Protocol, ServiceSpec};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// What to serve.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// A plugin; without it native sessions echo
+    #[arg(long)]
+    plugin: Option<PathBuf>,
+    /// The core to run on
+    #[arg(long)]
+    core: usize,
+}
+
+/// Echo without a sandbox, in the place of a plugin's instance.
+struct NativeEcho;
+
+impl Handler for NativeEcho {
+    fn connection_made(&self, connection: &Rc<Connection>, _: &Origin) -> Option<SessionKey> {
+        Some(SessionKey(usize::try_from(connection.id().0).unwrap_or(0)))
+    }
+
+    fn data_received(&self, connection: &Rc<Connection>, _: SessionKey, data: &[u8]) {
+        connection.write(data);
+    }
+
+    fn writable(&self, _: &Rc<Connection>, _: SessionKey) {}
+
+    fn read_closed(&self, connection: &Rc<Connection>, _: SessionKey) {
+        connection.close();
+    }
+
+    fn connection_lost(&self, _: &Rc<Connection>, _: SessionKey, _: &CloseReason) {}
+
+    fn completed(&self, _: Option<&Rc<Connection>>, _: Id, _: Outcome) {}
+
+    fn draining(&self, _: Duration) {}
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    pin(options.core)?;
+    let protocol = match &options.plugin {
+        Some(path) => plugin_protocol(path)?,
+        None => {
+            let native: NativeProtocol = Arc::new(|_: &Rc<Holdings>| Rc::new(NativeEcho));
+            Protocol::Native(native)
+        }
+    };
+    let host = Host::start(NonZeroUsize::MIN)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        // Several addresses, because one has only 28,000 ports for a client to come from.
+        let listen = (1..=4)
+            .map(|last| format!("tcp://127.0.0.{last}:0?backlog=4096").parse())
+            .collect::<Result<_, _>>()?;
+        let service = host
+            .serve(ServiceSpec {
+                program: program(),
+                protocol,
+                listen,
+                isolation: Isolation::Worker,
+            })
+            .await?;
+        let mut output = std::io::stdout().lock();
+        for url in service.listening() {
+            writeln!(output, "{}", url.trim_start_matches("tcp://"))?;
+        }
+        writeln!(output)?;
+        output.flush()?;
+        // The benchmark that started this closes standard input when it is done, or dies.
+        std::io::stdin().lock().read_to_end(&mut Vec::new())?;
+        service.drain(Duration::ZERO).await;
+        Ok(())
+    })
+}
+
+/// Limits and grants as in production.
+pub(crate) fn program() -> Program {
+    Program {
+        service: "echo".to_owned(),
+        limits: Limits::default(),
+        grants: Grants::default(),
+    }
+}
+
+fn plugin_protocol(path: &std::path::Path) -> anyhow::Result<Protocol> {
+    let engine = Engine::new().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    let plugin = Plugin::load(&engine, path)?;
+    let config = serde_json::Value::Object(plugin.manifest.config(&[])?).to_string();
+    Ok(Protocol::Plugin {
+        plugin: Arc::new(plugin),
+        config: config.into(),
+    })
+}
+
+/// Keeps this thread, and those it starts, on one core.
+pub(crate) fn pin(core: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).with_context(|| format!("pinning to core {core}"))
+}
+
+/// A server in a process of its own; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) addresses: Vec<std::net::SocketAddr>,
+}
+
+impl Server {
+    /// Starts a server on a core and waits until it listens.
+    pub(crate) fn start(plugin: Option<&std::path::Path>, core: usize) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["serve", "--core", &core.to_string()]);
+        if let Some(plugin) = plugin {
+            command.arg("--plugin").arg(plugin);
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the server")?;
+        let output = child.stdout.take().context("the server's output")?;
+        let mut addresses = Vec::new();
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            if line.is_empty() {
+                break;
+            }
+            addresses.push(line.parse().context("the server's address")?);
+        }
+        anyhow::ensure!(!addresses.is_empty(), "the server did not start");
+        Ok(Self { child, addresses })
+    }
+
+    /// Returns the resident memory in bytes.
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        // It was told to end; if it does not, waiting here shows it.
+        let _status = self.child.wait();
+    }
+}
