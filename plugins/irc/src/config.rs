@@ -317,6 +317,18 @@ mod tests {
     }
 
     #[test]
+    fn the_manifest_has_every_key_with_its_default() {
+        let manifest: toml::Table = toml::from_str(include_str!("../plugin.toml")).unwrap();
+        let keys = manifest["config"].as_table().unwrap().iter();
+        let defaults: toml::Table = keys
+            .map(|(key, spec)| (key.clone(), spec["default"].clone()))
+            .collect();
+        assert_eq!(defaults.len(), 16);
+        let json = serde_json::to_string(&defaults).unwrap();
+        assert_eq!(Config::from_json(&json), Ok(Config::default()));
+    }
+
+    #[test]
     fn every_key_is_read() {
         let json = r#"{"network":"N","server":"s.n","motd":["a","b"],"admin":["x","y","z"],"password":"p","oper-name":"o","oper-password":"q",
             "nick-length":9,"channels-per-user":3,"channel-modes":"+nt","registration-timeout":"5s","ping-interval":"2m","ping-timeout":"1500ms",

@@ -301,7 +301,7 @@ pub fn encode_reply(out: &mut Vec<u8>, server: Word<'_>, to: Word<'_>, reply: &R
         Reply::TooManyTargets { target } => line
             .numeric(*b"407", to)
             .word(*target)
-            .text(&[b"Too many recipients. Message not delivered to this one"]),
+            .text(&[b"Too many targets; nothing was done for this one and those after it"]),
         Reply::NoOrigin => line.numeric(*b"409", to).text(&[b"No origin specified"]),
         Reply::InvalidCapCmd { subcommand } => line
             .numeric(*b"410", to)

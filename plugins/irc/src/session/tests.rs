@@ -239,6 +239,46 @@ fn the_buffer_is_given_back_after_much_was_said() {
     assert_eq!(test.network.poll_transmit(), None);
 }
 
+#[test]
+fn work_that_says_little_also_ends_the_turn() {
+    let mut test = Test::with(Config::default());
+    for id in 1..=3000 {
+        test.register(ClientId(id));
+        test.line(ClientId(id), "JOIN #a");
+    }
+    let mut lines = 0;
+    while !test.network.is_congested() {
+        test.network.handle_line(ANN, b"WHO *nobody*", test.now);
+        lines += 1;
+    }
+    assert_eq!(lines, 2);
+    test.said();
+    test.network
+        .handle_line(ANN, b"NAMES #a,#a,#a,#a,#a,#a,#a", test.now);
+    let said = test.said();
+    assert_eq!(said[0].matches(" 366 ").count(), message::MAX_TARGETS);
+    assert!(said[0].ends_with(
+        " 407 n1 #a :Too many targets; nothing was done for this one and those after it"
+    ));
+}
+
+#[test]
+fn timeouts_of_many_are_handled_in_several_turns() {
+    let mut test = Test::with(Config::default());
+    for id in 1..=6000 {
+        test.network
+            .handle_connected(ClientId(id), Host::local(), test.now);
+    }
+    test.now.monotonic += Duration::from_secs(30);
+    let mut turns = 0;
+    while test.network.poll_timeout().is_some() {
+        test.network.handle_timeout(test.now);
+        test.said();
+        turns += 1;
+    }
+    assert!((2..20).contains(&turns), "{turns}");
+}
+
 /// A network, and what it says in short: `to CHANNEL but CLIENT: line|line`, `CLIENT: line`.
 struct Test {
     network: Network,

@@ -197,7 +197,7 @@ pub enum Reply<'a> {
     TooManyChannels { channel: Word<'a> },
     /// `406 <nick> :There was no such nickname`
     WasNoSuchNick { nick: Word<'a> },
-    /// `407 <target> :Too many recipients. Message not delivered to this one`
+    /// `407 <target> :Too many targets; nothing was done for this one and those after it`
     TooManyTargets { target: Word<'a> },
     /// `409 :No origin specified`
     NoOrigin,
