@@ -280,31 +280,35 @@ impl Keys {
             .and_then(|n| usize::try_from(n).ok()))
     }
 
-    /// A duration with its unit, from one second to a day.
+    /// A duration from one second to a day: a number of nanoseconds, which is what the host makes of it, or text with a unit.
     fn duration(&mut self, key: &'static str) -> Result<Option<Duration>, ConfigError> {
-        let Some(value) = self.string(key)? else {
+        let Some(value) = self.0.remove(key) else {
             return Ok(None);
         };
-        let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit = value.get(digits.len()..).unwrap_or_default();
-        let number = digits.parse::<u64>().ok().filter(|n| *n <= 1_000_000_000);
-        let duration = number.and_then(|n| match unit {
-            "ms" => Some(Duration::from_millis(n)),
-            "s" => Some(Duration::from_secs(n)),
-            "m" => Some(Duration::from_secs(n * 60)),
-            "h" => Some(Duration::from_secs(n * 3600)),
-            _ => None,
-        });
-        match duration
-            .filter(|d| (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(d))
-        {
-            Some(duration) => Ok(Some(duration)),
-            None => Err(error(
-                key,
-                format!("`{value}` is not a duration from 1s to 24h (ms, s, m, h)"),
-            )),
+        let duration = match &value {
+            Value::String(text) => duration(text),
+            other => other.as_u64().map(Duration::from_nanos),
+        };
+        let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
+        match (duration.filter(|duration| range.contains(duration)), duration) {
+            (Some(duration), _) => Ok(Some(duration)),
+            (None, Some(outside)) => Err(error(key, format!("`{outside:?}` is not from 1s to 24h"))),
+            (None, None) => Err(error(key, format!("`{value}` is not a duration such as 30s (ms, s, m, h)"))),
         }
     }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().ok()?;
+    let milliseconds = match text.get(digits.len()..)? {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(milliseconds).map(Duration::from_millis)
 }
 
 #[cfg(test)]
@@ -331,11 +335,12 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let json = r#"{"network":"N","server":"s.n","motd":["a","b"],"admin":["x","y","z"],"password":"p","oper-name":"o","oper-password":"q",
-            "nick-length":9,"channels-per-user":3,"channel-modes":"+nt","registration-timeout":"5s","ping-interval":"2m","ping-timeout":"1500ms",
+            "nick-length":9,"channels-per-user":3,"channel-modes":"+nt","registration-timeout":5000000000,"ping-interval":"2m","ping-timeout":"1500ms",
             "flood":true,"flood-burst":7,"flood-rate":3}"#;
         let config = Config::from_json(json).unwrap();
         assert_eq!(config.motd, ["a", "b"]);
         assert_eq!(config.oper.unwrap().password, "q");
+        assert_eq!(config.registration_timeout, Duration::from_secs(5));
         assert_eq!(config.ping_interval, Duration::from_secs(120));
         assert_eq!(config.ping_timeout, Duration::from_millis(1500));
         assert_eq!(config.flood, Some(Flood { burst: 7, rate: 3 }));
@@ -377,14 +382,10 @@ mod tests {
                 r#"{"channel-modes":"nx"}"#,
                 "channel-modes: `x` is not one of i m n s t",
             ),
-            (
-                r#"{"ping-timeout":"60"}"#,
-                "ping-timeout: `60` is not a duration from 1s to 24h (ms, s, m, h)",
-            ),
-            (
-                r#"{"ping-timeout":"0s"}"#,
-                "ping-timeout: `0s` is not a duration from 1s to 24h (ms, s, m, h)",
-            ),
+            (r#"{"ping-timeout":"60"}"#, "ping-timeout: `\"60\"` is not a duration such as 30s (ms, s, m, h)"),
+            (r#"{"ping-timeout":"0s"}"#, "ping-timeout: `0ns` is not from 1s to 24h"),
+            (r#"{"ping-timeout":999000000}"#, "ping-timeout: `999ms` is not from 1s to 24h"),
+            (r#"{"ping-timeout":true}"#, "ping-timeout: `true` is not a duration such as 30s (ms, s, m, h)"),
             (r#"{"flood":"on"}"#, "flood: `\"on\"` is not true or false"),
         ] {
             assert_eq!(Config::from_json(json).unwrap_err().to_string(), message);

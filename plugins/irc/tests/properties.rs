@@ -1,5 +1,11 @@
 //! The fuzz targets' checks with inputs from a seeded generator: the same on every machine, and without cargo-fuzz.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+
 #[path = "../fuzz/checks.rs"]
 mod checks;
 
@@ -73,7 +79,7 @@ impl Random {
         }
         line.extend_from_slice(verbs[self.below(count)].name().as_bytes());
         for _ in 0..self.below(18) {
-            line.push(b' ');
+            line.extend_from_slice(b" ");
             if self.byte() < 128 {
                 line.extend_from_slice(WORDS[self.below(8)].as_bytes());
             } else {

@@ -154,5 +154,5 @@ fn register(host: &mut Host<Irc>, nick: &str) -> ConnectionId {
 }
 
 fn text(host: &mut Host<Irc>, id: ConnectionId) -> String {
-    String::from_utf8(host.received(id)).unwrap()
+    String::from_utf8_lossy(&host.received(id)).into_owned()
 }

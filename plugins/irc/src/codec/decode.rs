@@ -202,7 +202,7 @@ fn nick<'a>(params: &mut Params<'a>) -> Result<Nick, DecodeError<'a>> {
     Nick::new(name).ok_or_else(|| DecodeError::ErroneousNickname(Word::quote(name)))
 }
 
-/// `Command: USER, Parameters: <user> <mode> <unused> <realname>`; "The <mode> parameter should be a numeric", and RFC 1459 clients
+/// `Command: USER, Parameters: <user> <mode> <unused> <realname>`; "The &lt;mode&gt; parameter should be a numeric", and RFC 1459 clients
 /// send a host name there, which asks for nothing.
 fn user<'a>(params: &mut Params<'a>) -> Result<Command<'a>, DecodeError<'a>> {
     let (user, mode, _unused, real_name) = (

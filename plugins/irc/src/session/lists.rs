@@ -65,7 +65,7 @@ impl Network {
         self.out.reply(user.to(), Reply::ListEnd);
     }
 
-    /// "If no <channel> parameter is given, a list of all channels and their occupants is returned. At the end of this list, a list of users who
+    /// "If no &lt;channel&gt; parameter is given, a list of all channels and their occupants is returned. At the end of this list, a list of users who
     /// are visible but either not on any channel or not on a visible channel are listed as being on `channel` "*""
     /// ([RFC 2812 section 3.2.5](https://www.rfc-editor.org/rfc/rfc2812#section-3.2.5)).
     fn all_names(&mut self, id: ClientId) {

@@ -18,7 +18,7 @@ use crate::types::{
 
 impl Network {
     /// WHO of a channel, a nickname, or all who match a mask: "matched against users' host, server, real name and nickname if the channel
-    /// <mask> cannot be found" ([RFC 2812 section 3.6.1](https://www.rfc-editor.org/rfc/rfc2812#section-3.6.1)); against the user name, too.
+    /// &lt;mask&gt; cannot be found" ([RFC 2812 section 3.6.1](https://www.rfc-editor.org/rfc/rfc2812#section-3.6.1)); against the user name, too.
     pub(super) fn who(&mut self, id: ClientId, mask: Option<Word<'_>>, filter: WhoFilter) {
         let Some(asker) = self.world.user(id) else {
             return;
