@@ -290,10 +290,18 @@ impl Keys {
             other => other.as_u64().map(Duration::from_nanos),
         };
         let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
-        match (duration.filter(|duration| range.contains(duration)), duration) {
+        match (
+            duration.filter(|duration| range.contains(duration)),
+            duration,
+        ) {
             (Some(duration), _) => Ok(Some(duration)),
-            (None, Some(outside)) => Err(error(key, format!("`{outside:?}` is not from 1s to 24h"))),
-            (None, None) => Err(error(key, format!("`{value}` is not a duration such as 30s (ms, s, m, h)"))),
+            (None, Some(outside)) => {
+                Err(error(key, format!("`{outside:?}` is not from 1s to 24h")))
+            }
+            (None, None) => Err(error(
+                key,
+                format!("`{value}` is not a duration such as 30s (ms, s, m, h)"),
+            )),
         }
     }
 }
@@ -382,10 +390,22 @@ mod tests {
                 r#"{"channel-modes":"nx"}"#,
                 "channel-modes: `x` is not one of i m n s t",
             ),
-            (r#"{"ping-timeout":"60"}"#, "ping-timeout: `\"60\"` is not a duration such as 30s (ms, s, m, h)"),
-            (r#"{"ping-timeout":"0s"}"#, "ping-timeout: `0ns` is not from 1s to 24h"),
-            (r#"{"ping-timeout":999000000}"#, "ping-timeout: `999ms` is not from 1s to 24h"),
-            (r#"{"ping-timeout":true}"#, "ping-timeout: `true` is not a duration such as 30s (ms, s, m, h)"),
+            (
+                r#"{"ping-timeout":"60"}"#,
+                "ping-timeout: `\"60\"` is not a duration such as 30s (ms, s, m, h)",
+            ),
+            (
+                r#"{"ping-timeout":"0s"}"#,
+                "ping-timeout: `0ns` is not from 1s to 24h",
+            ),
+            (
+                r#"{"ping-timeout":999000000}"#,
+                "ping-timeout: `999ms` is not from 1s to 24h",
+            ),
+            (
+                r#"{"ping-timeout":true}"#,
+                "ping-timeout: `true` is not a duration such as 30s (ms, s, m, h)",
+            ),
             (r#"{"flood":"on"}"#, "flood: `\"on\"` is not true or false"),
         ] {
             assert_eq!(Config::from_json(json).unwrap_err().to_string(), message);
