@@ -41,6 +41,10 @@ pub struct Connection {
     writing: Cell<Writing>,
     /// The unsent bytes reached the high-water mark and have not yet fallen below the low-water mark.
     congested: Cell<bool>,
+    /// Connections whose reading waits until this one is no longer congested: what they brought is what waits here.
+    holds: RefCell<Holds>,
+    /// How many congested connections this one's reading waits for.
+    held: Cell<usize>,
     /// The kernel took no more; the pump waits for it, and the flusher leaves this connection alone.
     blocked: Cell<bool>,
     /// In the worker's list of connections to flush.
@@ -57,6 +61,13 @@ pub struct Connection {
     groups: RefCell<Vec<Weak<Group>>>,
     /// Operations that end with this connection.
     operations: RefCell<Vec<Id>>,
+}
+
+#[derive(Debug)]
+enum Holds {
+    These(Vec<Rc<Connection>>),
+    /// The peer did not catch up in time, and holds nobody until it has.
+    GaveUp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +201,7 @@ impl Connection {
         }
         if unsent >= HIGH_WATER {
             self.congested.set(true);
+            self.hold_source();
         }
         if !self.dirty.get() && !self.blocked.get() {
             self.dirty.set(true);
@@ -221,6 +233,8 @@ impl Connection {
             reading: Cell::new(Reading::Flowing),
             writing: Cell::new(Writing::Flowing),
             congested: Cell::new(false),
+            holds: RefCell::new(Holds::These(Vec::new())),
+            held: Cell::new(0),
             blocked: Cell::new(false),
             dirty: Cell::new(false),
             fate: RefCell::new(None),
@@ -304,6 +318,47 @@ impl Connection {
         drop(outbox);
         if pump_has_work {
             self.wake();
+        }
+    }
+
+    /// This connection is congested by what another one brought: that one is not read until this one has caught up. So what a
+    /// plugin relays flows at the pace of the slower side, and a flood in a group at the pace of its readers, but not for
+    /// longer than [`PATIENCE`]: a peer that has stopped reading stops nobody else.
+    fn hold_source(self: &Rc<Self>) {
+        let Some(source) = self.holdings.current_connection() else {
+            return;
+        };
+        if Rc::ptr_eq(&source, self) {
+            return;
+        }
+        if let Holds::These(sources) = &mut *self.holds.borrow_mut()
+            && !sources.iter().any(|held| Rc::ptr_eq(held, &source))
+        {
+            if sources.is_empty() {
+                tokio::task::spawn_local(self.clone().lose_patience());
+            }
+            source.held.set(source.held.get() + 1);
+            sources.push(source);
+        }
+    }
+
+    fn release_sources(&self, next: Holds) {
+        if let Holds::These(sources) = self.holds.replace(next) {
+            for source in sources {
+                source.held.set(source.held.get().saturating_sub(1));
+                if source.held.get() == 0 {
+                    source.wake();
+                }
+            }
+        }
+    }
+
+    /// Lets go of the others if this connection is still what they wait for. An episode that began later ends a little early: it began
+    /// with a peer that had just caught up.
+    async fn lose_patience(self: Rc<Self>) {
+        tokio::time::sleep(PATIENCE).await;
+        if self.congested.get() && !self.is_lost() {
+            self.release_sources(Holds::GaveUp);
         }
     }
 
@@ -407,6 +462,7 @@ impl Connection {
             }
             if self.congested.get() && self.outbox.borrow().len() <= LOW_WATER {
                 self.congested.set(false);
+                self.release_sources(Holds::These(Vec::new()));
                 if let (Some(handler), Some(session)) = (self.holdings.handler(), self.session())
                     && self.phase.get() == Phase::Open
                 {
@@ -415,7 +471,8 @@ impl Connection {
                 continue;
             }
             if self.is_reading() {
-                if reads == READS_PER_TURN {
+                let others_wait = reads > 0 && self.worker.dirty_connections() > 1;
+                if reads == READS_PER_TURN || others_wait {
                     // The others first.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -436,6 +493,7 @@ impl Connection {
         self.phase.get() == Phase::Open
             && self.reading.get() == Reading::Flowing
             && !self.congested.get()
+            && self.held.get() == 0
     }
 
     /// Reads once and hands over what came.
@@ -540,6 +598,7 @@ impl Connection {
                 group.forget(self.id);
             }
         }
+        self.release_sources(Holds::GaveUp);
         self.holdings.lost(self);
         let transport = self.transport.borrow_mut().take()?;
         if let (Some(session), Some(handler)) = (self.session.take(), self.holdings.handler()) {
@@ -582,6 +641,10 @@ async fn linger(mut transport: Transport, connection: Rc<Connection>) {
 
 /// Reads of one connection before the other tasks of the worker get their turn.
 const READS_PER_TURN: usize = 8;
+
+/// How long a congested connection holds up those that feed it: 2 s. A peer that takes less than the 64 KiB of the high-water mark in that time
+/// gets what its limit of unsent bytes allows, and is closed when that is used up.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Chunks that one `writev` takes; 64 lines of a busy channel leave in one system call.
 const SLICES_PER_WRITE: usize = 64;

@@ -134,6 +134,12 @@ impl Holdings {
         self.current.replace(connection)
     }
 
+    /// Returns the connection in whose callback the instance is.
+    pub(super) fn current_connection(&self) -> Option<Rc<Connection>> {
+        let id = self.current.get()?;
+        self.connections.borrow().get(&id).cloned()
+    }
+
     /// Takes a stream in as a connection and serves it in a task of its own.
     pub(crate) fn accept(
         self: &Rc<Self>,

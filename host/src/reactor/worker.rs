@@ -50,6 +50,10 @@ impl Worker {
         dirty.push(connection.clone());
     }
 
+    pub(super) fn dirty_connections(&self) -> usize {
+        self.dirty.borrow().len()
+    }
+
     pub(super) fn take_read_buffer(&self) -> Vec<u8> {
         let mut buffer = self.read_buffer.take();
         if buffer.is_empty() {
