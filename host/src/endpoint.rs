@@ -7,11 +7,13 @@
 //! | `tcp://127.0.0.1:6667`, `tcp://[::]:6667` (dual stack), `tcp://name:25` | `backlog`, `nodelay`, `keepalive` |
 //! | `unix:///run/x.sock` | `backlog`, `mode` |
 
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use thiserror::Error;
 use url::{Host, Url};
@@ -73,7 +75,9 @@ pub enum Switch {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum EndpointError {
     /// It is not a URL at all.
-    #[error("`{url}` is not an endpoint: {reason}; an endpoint looks like `tcp://127.0.0.1:6667` or `unix:///run/x.sock`")]
+    #[error(
+        "`{url}` is not an endpoint: {reason}; an endpoint looks like `tcp://127.0.0.1:6667` or `unix:///run/x.sock`"
+    )]
     NotUrl {
         /// The text.
         url: String,

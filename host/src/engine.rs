@@ -1,13 +1,10 @@
 //! The wasmtime engine: how components are compiled, and the one thread that makes time pass for them.
 
-use std::thread;
-use std::time::Duration;
+use std::{thread, time::Duration};
 
-use wasmtime::component::Linker;
-use wasmtime::{Cache, Config, Engine as Wasmtime, WasmBacktraceDetails};
+use wasmtime::{Cache, Config, Engine as Wasmtime, WasmBacktraceDetails, component::Linker};
 
-use crate::imports;
-use crate::instance::State;
+use crate::{imports, instance::State};
 
 /// Compiles components, and links them with what the host offers.
 #[derive(Clone)]
@@ -74,7 +71,10 @@ fn cache() -> Option<Cache> {
     match Cache::from_file(None) {
         Ok(cache) => Some(cache),
         Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "no compile cache; every start compiles");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "no compile cache; every start compiles"
+            );
             None
         }
     }

@@ -1,8 +1,10 @@
 //! Grants: what a service may do beyond its own connections. Nothing is granted by default.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -35,7 +37,9 @@ enum HostPattern {
 
 /// Why a text is not a [`ConnectGrant`].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("`{text}` is not a HOST:PORT to allow: {reason}; examples: irc.example.net:6667, 10.0.0.0/8:*, [::1]:53")]
+#[error(
+    "`{text}` is not a HOST:PORT to allow: {reason}; examples: irc.example.net:6667, 10.0.0.0/8:*, [::1]:53"
+)]
 pub struct InvalidGrant {
     text: String,
     reason: &'static str,
@@ -104,7 +108,9 @@ impl FromStr for ConnectGrant {
         } else if is_name(bare) {
             HostPattern::Name(bare.to_ascii_lowercase())
         } else {
-            return Err(invalid("the host is neither a name, an address nor a network"));
+            return Err(invalid(
+                "the host is neither a name, an address nor a network",
+            ));
         };
         Ok(Self { host, port })
     }

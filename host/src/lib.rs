@@ -13,20 +13,35 @@
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
 
 pub mod cli;
+
 pub mod endpoint;
+
 pub mod grants;
+
 pub mod limits;
+
 pub mod manifest;
+
 pub mod service;
+
 pub mod reactor;
+
 pub mod transport;
+
 pub mod engine;
+
 pub mod plugin;
+
 pub mod instance;
+
 mod imports;
+
 mod bindings;
+
 mod build;
+
 pub mod inspect;
+
 pub mod contract;
 
 /// Writes an error and its causes as one line.

@@ -1,18 +1,22 @@
 //! A loaded plugin: its component, compiled and linked, and its manifest.
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use thiserror::Error;
 use wasmtime::component::{Component, InstancePre};
 
-use crate::bindings::exports::nethost::plugin::{
-    deferred_handler, handler, session_swap_handler, swap_handler,
+use crate::{
+    bindings::exports::nethost::plugin::{
+        deferred_handler, handler, session_swap_handler, swap_handler,
+    },
+    engine::Engine,
+    inspect::{self, Description, Unfit},
+    instance::State,
+    manifest::Manifest,
 };
-use crate::engine::Engine;
-use crate::inspect::{self, Description, Unfit};
-use crate::instance::State;
-use crate::manifest::Manifest;
 
 /// A component that is ready to be instantiated on any worker.
 pub struct Plugin {
@@ -29,7 +33,10 @@ pub struct Plugin {
 pub(crate) struct ExportIndices {
     pub(crate) handler: handler::GuestIndices,
     pub(crate) deferred_handler: Option<deferred_handler::GuestIndices>,
-    pub(crate) swap: Option<(swap_handler::GuestIndices, session_swap_handler::GuestIndices)>,
+    pub(crate) swap: Option<(
+        swap_handler::GuestIndices,
+        session_swap_handler::GuestIndices,
+    )>,
 }
 
 /// Why a plugin cannot be loaded.

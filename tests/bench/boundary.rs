@@ -1,20 +1,27 @@
 //! `bench boundary`: the sandbox tax.
 
-use std::hint::black_box;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::{
+    hint::black_box,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use nethost::engine::Engine;
-use nethost::instance::Instance;
-use nethost::plugin::Plugin;
-use nethost::reactor::{Handler as _, Holdings, Origin, Worker};
+use nethost::{
+    engine::Engine,
+    instance::Instance,
+    plugin::Plugin,
+    reactor::{Handler as _, Holdings, Origin, Worker},
+};
 use tokio::runtime::{Builder, LocalOptions};
 
-use crate::load::Load;
-use crate::server::{Server, pin, program};
-use crate::stats::Rounds;
-use crate::{idle, plugin};
+use crate::{
+    idle,
+    load::Load,
+    plugin,
+    server::{Server, pin, program},
+    stats::Rounds,
+};
 
 /// How long to measure.
 #[derive(Debug, clap::Args)]
@@ -112,7 +119,10 @@ fn show(options: &Options, report: &Report) {
             echo.tax
         );
     }
-    println!("\nsandbox tax, worst of the three: {:.3}", report.sandbox_tax);
+    println!(
+        "\nsandbox tax, worst of the three: {:.3}",
+        report.sandbox_tax
+    );
     println!(
         "resident memory of an idle connection, at {}: {:.0} bytes",
         options.idle, report.idle_bytes

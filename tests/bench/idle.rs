@@ -1,8 +1,10 @@
 //! What an idle connection costs in memory.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use rustix::process::{Resource, getrlimit, setrlimit};

@@ -1,12 +1,13 @@
 //! A load of echo connections: each sends a message, waits until all of it is back, and sends the next.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 /// A load by itself.
 #[derive(Debug, clap::Args)]

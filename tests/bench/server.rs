@@ -1,23 +1,27 @@
 //! The server's side: one worker pinned to a core, with a plugin or with native sessions in its place.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    num::NonZeroUsize,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use nethost::engine::Engine;
-use nethost::grants::Grants;
-use nethost::limits::Limits;
-use nethost::manifest::Isolation;
-use nethost::plugin::Plugin;
-use nethost::reactor::{
-    CloseReason, Connection, Handler, Holdings, Id, Origin, Outcome, Program, SessionKey,
+use nethost::{
+    engine::Engine,
+    grants::Grants,
+    limits::Limits,
+    manifest::Isolation,
+    plugin::Plugin,
+    reactor::{
+        CloseReason, Connection, Handler, Holdings, Id, Origin, Outcome, Program, SessionKey,
+    },
+    service::{Host, NativeProtocol, Protocol, ServiceSpec},
 };
-use nethost::service::{Host, NativeProtocol, Protocol, ServiceSpec};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// What to serve.

@@ -1,26 +1,25 @@
 //! `nethost run`: serves one plugin.
 
-use std::io::Write as _;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::{io::Write as _, num::NonZeroUsize, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
 
-use crate::cli::{Mistake, OrMistake as _};
-use crate::endpoint::Endpoint;
-use crate::engine::Engine;
-use crate::grants::{ConnectGrant, Grants};
-use crate::limits::Limits;
-use crate::manifest::{Isolation, Manifest, parse_duration};
-use crate::plugin::Plugin;
-use crate::reactor::Program;
-use crate::service::{Host, Protocol, Service, ServiceSpec};
+use crate::{
+    cli::{Mistake, OrMistake as _},
+    endpoint::Endpoint,
+    engine::Engine,
+    grants::{ConnectGrant, Grants},
+    limits::Limits,
+    manifest::{Isolation, Manifest, parse_duration},
+    plugin::Plugin,
+    reactor::Program,
+    service::{Host, Protocol, Service, ServiceSpec},
+};
 
 /// Serve a plugin
 ///

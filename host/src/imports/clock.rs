@@ -1,10 +1,14 @@
 //! `clock`: time since the host started, and the time of day.
 
-use std::sync::LazyLock;
-use std::time::{Instant, SystemTime};
+use std::{
+    sync::LazyLock,
+    time::{Instant, SystemTime},
+};
 
-use crate::bindings::nethost::plugin::clock::{Host, Nanoseconds};
-use crate::instance::State;
+use crate::{
+    bindings::nethost::plugin::clock::{Host, Nanoseconds},
+    instance::State,
+};
 
 /// Set by the first look at the clock; the same for every instance, so that a time saved in a swap keeps its meaning.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -1,13 +1,17 @@
 //! The reactor's types as the contract's.
 
-use crate::bindings::nethost::plugin::deferred::Value as WitValue;
-use crate::bindings::nethost::plugin::types::{
-    Address as WitAddress, CloseReason as WitCloseReason, Error, ErrorCode, Origin as WitOrigin,
-    SocketAddress,
+use crate::{
+    bindings::nethost::plugin::{
+        deferred::Value as WitValue,
+        types::{
+            Address as WitAddress, CloseReason as WitCloseReason, Error, ErrorCode,
+            Origin as WitOrigin, SocketAddress,
+        },
+    },
+    endpoint::map,
+    reactor::{CloseReason, ErrorKind, Origin, Outcome, Value},
+    transport::Address,
 };
-use crate::endpoint::map;
-use crate::reactor::{CloseReason, ErrorKind, Origin, Outcome, Value};
-use crate::transport::Address;
 
 pub(crate) fn address(address: &Address) -> WitAddress {
     match address {

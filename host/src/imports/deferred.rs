@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::bindings::nethost::plugin::deferred::{Address, Host, Id, Nanoseconds};
-use crate::imports::convert;
-use crate::instance::State;
-use crate::reactor::{self, Holdings};
+use crate::{
+    bindings::nethost::plugin::deferred::{Address, Host, Id, Nanoseconds},
+    imports::convert,
+    instance::State,
+    reactor::{self, Holdings},
+};
 
 impl Host for State {
     fn cancel(&mut self, id: Id) -> wasmtime::Result<()> {
@@ -34,10 +36,7 @@ impl Host for State {
 
 impl State {
     /// Gives an operation its id at once, and starts it now or at the commit.
-    fn begin(
-        &mut self,
-        start: impl FnOnce(&std::rc::Rc<Holdings>, reactor::Id) + 'static,
-    ) -> Id {
+    fn begin(&mut self, start: impl FnOnce(&std::rc::Rc<Holdings>, reactor::Id) + 'static) -> Id {
         let id = self.holdings.next_id();
         self.perform(move |holdings| start(holdings, id));
         id.0

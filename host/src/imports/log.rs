@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use crate::bindings::nethost::plugin::log::{Host, Level};
-use crate::instance::State;
+use crate::{
+    bindings::nethost::plugin::log::{Host, Level},
+    instance::State,
+};
 
 /// An instance's way to the log.
 #[derive(Debug)]

@@ -2,18 +2,24 @@
 //!
 //! Every function here only queues: none blocks, and none calls back into the guest.
 
-mod clock;
-pub(crate) mod convert;
-mod deferred;
-pub(crate) mod log;
-mod random;
 mod transport;
+
+mod deferred;
+
+pub(crate) mod log;
+
+mod clock;
+
+mod random;
+
+pub(crate) mod convert;
 
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::bindings::SwappablePlugin;
-use crate::bindings::nethost::plugin::types;
-use crate::instance::State;
+use crate::{
+    bindings::{SwappablePlugin, nethost::plugin::types},
+    instance::State,
+};
 
 /// Offers the contract to components.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {

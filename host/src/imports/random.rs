@@ -2,8 +2,7 @@
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::bindings::nethost::plugin::random::Host;
-use crate::instance::State;
+use crate::{bindings::nethost::plugin::random::Host, instance::State};
 
 impl Host for State {
     fn get_u64(&mut self) -> wasmtime::Result<u64> {

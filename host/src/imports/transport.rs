@@ -1,18 +1,19 @@
 //! `transport`: what plugins do with connections and groups.
 
-use std::rc::Rc;
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use wasmtime::StoreContextMut;
-use wasmtime::component::{Linker, Resource, WasmList};
+use wasmtime::{
+    StoreContextMut,
+    component::{Linker, Resource, WasmList},
+};
 
 use super::convert;
-use crate::bindings::nethost::plugin::transport::{
-    Address, Host, HostConnection, HostGroup, Nanoseconds,
+use crate::{
+    bindings::nethost::plugin::transport::{Address, Host, HostConnection, HostGroup, Nanoseconds},
+    instance::State,
+    reactor::{Connection, Group},
 };
-use crate::instance::State;
-use crate::reactor::{Connection, Group};
 
 /// Replaces the two functions that carry payload by ones that copy it straight from the guest's memory into the queue.
 pub(super) fn add_writes(linker: &mut Linker<State>) -> wasmtime::Result<()> {

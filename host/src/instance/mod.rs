@@ -3,31 +3,31 @@
 mod limiter;
 mod staging;
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
-
-use rustix::time::{ClockId, clock_gettime};
-use slab::Slab;
-use thiserror::Error;
-use wasmtime::component::ResourceAny;
-use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace};
-
-use crate::bindings::exports::nethost::plugin::swap_handler::Refusal;
-use crate::bindings::exports::nethost::plugin::{
-    deferred_handler, handler, session_swap_handler, swap_handler,
-};
-use crate::imports::convert;
-use crate::imports::log::Lines;
-use crate::limits::Limits;
-use crate::plugin::Plugin;
-use crate::reactor::{
-    CloseReason, Connection, Group, Handler, Holdings, Id, Origin, Outcome, SessionKey,
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
 
 use limiter::Limiter;
+use rustix::time::{ClockId, clock_gettime};
+use slab::Slab;
 pub(crate) use staging::Staging;
+use thiserror::Error;
+use wasmtime::{
+    Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace, component::ResourceAny,
+};
+
+use crate::{
+    bindings::exports::nethost::plugin::{
+        deferred_handler, handler, session_swap_handler, swap_handler, swap_handler::Refusal,
+    },
+    imports::{convert, log::Lines},
+    limits::Limits,
+    plugin::Plugin,
+    reactor::{CloseReason, Connection, Group, Handler, Holdings, Id, Origin, Outcome, SessionKey},
+};
 
 /// One instance of a plugin.
 pub struct Instance {
@@ -393,9 +393,7 @@ impl Instance {
                 message: "the plugin cannot be swapped".to_owned(),
             });
         };
-        let state = saved(old.setup("save", |store| {
-            old_shared.call_save(store, format).map(Ok)
-        })?)?;
+        let state = saved(old.setup("save", |store| old_shared.call_save(store, format).map(Ok))?)?;
         self.setup("restore", |store| {
             shared.call_restore(store, format, &state)
         })?;

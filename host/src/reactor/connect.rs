@@ -1,14 +1,15 @@
 //! Outbound: look-ups and connections, each address checked against the grants.
 
-use std::io;
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use tokio::net::{TcpStream, UnixStream};
 
 use super::handler::{Addresses, ErrorKind, OperationError};
-use crate::endpoint::{Endpoint, HostName, TcpEndpoint};
-use crate::grants::Grants;
-use crate::transport::{Address, Transport, tcp, unix};
+use crate::{
+    endpoint::{Endpoint, HostName, TcpEndpoint},
+    grants::Grants,
+    transport::{Address, Transport, tcp, unix},
+};
 
 /// Reads what a plugin wants to connect to, and refuses what no grant can cover.
 pub(super) fn check(endpoint: &str, grants: &Grants) -> Result<Endpoint, OperationError> {
@@ -105,7 +106,8 @@ pub(super) async fn look_up(name: &str) -> Result<Addresses, OperationError> {
 
 async fn find(name: &str, port: u16) -> Result<Vec<SocketAddr>, OperationError> {
     let not_found = |error: Option<io::Error>| {
-        let reason = error.map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
+        let reason =
+            error.map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
         OperationError::new(ErrorKind::NameNotFound, format!("`{name}`: {reason}"))
     };
     let addresses: Vec<_> = tokio::net::lookup_host((name, port))

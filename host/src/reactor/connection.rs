@@ -4,25 +4,33 @@
 //! writes what was queued, one `writev` a connection, and the connection's own pump, a task that reads, waits for the kernel to take
 //! more, and ends the connection.
 
-use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::{Rc, Weak},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use tokio::io::ReadBuf;
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    io::ReadBuf,
+    time::{Instant, Sleep},
+};
 
-use super::group::Group;
-use super::handler::{CloseReason, Id, Origin, SessionKey};
-use super::holdings::Holdings;
-use super::outbox::Outbox;
-use super::worker::Worker;
-use crate::limits::{HIGH_WATER, LOW_WATER};
-use crate::transport::{Address, Transport};
+use super::{
+    group::Group,
+    handler::{CloseReason, Id, Origin, SessionKey},
+    holdings::Holdings,
+    outbox::Outbox,
+    worker::Worker,
+};
+use crate::{
+    limits::{HIGH_WATER, LOW_WATER},
+    transport::{Address, Transport},
+};
 
 /// A byte stream that the host owns. Everything that a swap must keep of it is here.
 #[derive(Debug)]
@@ -605,10 +613,7 @@ impl Connection {
             handler.connection_lost(self, session, reason);
         }
         match reason {
-            CloseReason::ClosedHere => transport
-                .shutdown_write()
-                .is_ok()
-                .then_some(transport),
+            CloseReason::ClosedHere => transport.shutdown_write().is_ok().then_some(transport),
             CloseReason::AbortedHere | CloseReason::Limit(_) => {
                 transport.reset_on_drop();
                 None

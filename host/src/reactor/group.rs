@@ -1,13 +1,10 @@
 //! Groups: one write reaches many connections, and its bytes are held once.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use bytes::Bytes;
 
-use super::connection::Connection;
-use super::handler::Id;
+use super::{connection::Connection, handler::Id};
 
 /// A set of connections of one worker.
 #[derive(Debug, Default)]

@@ -1,8 +1,6 @@
 //! What the reactor calls, and the words they share: the contract's types without the contract's bindings.
 
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use super::connection::Connection;
 use crate::transport::Address;

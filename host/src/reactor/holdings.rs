@@ -1,24 +1,28 @@
 //! What the host holds for an instance, and keeps when the instance is swapped for another: its connections, and its operations in flight.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
-
-use super::connect;
-use super::connection::Connection;
-use super::handler::{
-    Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeSet, HashMap, VecDeque},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
-use super::worker::Worker;
-use crate::grants::Grants;
-use crate::limits::Limits;
-use crate::transport::{Address, Transport};
+
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
+
+use super::{
+    connect,
+    connection::Connection,
+    handler::{
+        Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
+    },
+    worker::Worker,
+};
+use crate::{
+    grants::Grants,
+    limits::Limits,
+    transport::{Address, Transport},
+};
 
 /// What the reactor must know of a service.
 #[derive(Debug)]
@@ -162,13 +166,8 @@ impl Holdings {
         addresses: (Address, Address),
     ) -> Rc<Connection> {
         let id = self.next_id();
-        let connection = Connection::new(
-            self.worker.clone(),
-            self.clone(),
-            id,
-            transport,
-            addresses,
-        );
+        let connection =
+            Connection::new(self.worker.clone(), self.clone(), id, transport, addresses);
         self.connections.borrow_mut().insert(id, connection.clone());
         connection
     }
@@ -248,9 +247,7 @@ impl Holdings {
             Ok(endpoint) => {
                 let holdings = self.clone();
                 self.start(id, |_| {
-                    Work::Task(
-                        tokio::task::spawn_local(holdings.dial(id, endpoint)).abort_handle(),
-                    )
+                    Work::Task(tokio::task::spawn_local(holdings.dial(id, endpoint)).abort_handle())
                 });
             }
             Err(error) => self.refuse(id, error),
@@ -409,11 +406,7 @@ impl Holdings {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let next = self
-                .timers
-                .borrow()
-                .first()
-                .map(|(deadline, _)| *deadline);
+            let next = self.timers.borrow().first().map(|(deadline, _)| *deadline);
             match next {
                 Some(deadline) => {
                     tokio::select! {

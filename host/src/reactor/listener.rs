@@ -1,15 +1,16 @@
 //! Listeners: sockets that connections are accepted on.
 
-use std::io;
-use std::os::unix::net::UnixListener as StdUnixListener;
-use std::rc::Rc;
-use std::time::Duration;
+use std::{io, os::unix::net::UnixListener as StdUnixListener, rc::Rc, time::Duration};
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::watch,
+};
 
-use crate::endpoint::{Switch, TcpEndpoint};
-use crate::transport::{Address, Transport, tcp, unix};
+use crate::{
+    endpoint::{Switch, TcpEndpoint},
+    transport::{Address, Transport, tcp, unix},
+};
 
 /// One listening socket on one worker.
 #[derive(Debug)]

@@ -3,14 +3,21 @@
 //! A worker is one thread with one current-thread tokio runtime (`LocalRuntime`: the runtime and its `LocalSet` in one, so a wake-up passes one
 //! queue and not two). A connection lives and dies on one worker; nothing on the path of a byte locks or crosses threads.
 
-mod connect;
-mod connection;
-mod group;
-mod handler;
-mod holdings;
-mod listener;
-mod outbox;
 mod worker;
+
+mod handler;
+
+mod connection;
+
+mod outbox;
+
+mod group;
+
+mod holdings;
+
+mod connect;
+
+mod listener;
 
 pub use connection::Connection;
 pub use group::Group;

@@ -1,7 +1,6 @@
 //! What a connection has yet to send: a queue of chunks, some owned, some shared with the other members of a group.
 
-use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 

@@ -1,16 +1,19 @@
 //! Workers: the threads that everything runs on.
 
-use std::cell::{Cell, RefCell, RefMut};
-use std::io;
-use std::rc::Rc;
-use std::task::{Poll, Waker};
-use std::thread;
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    io,
+    rc::Rc,
+    task::{Poll, Waker},
+    thread,
+};
 
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::{mpsc, oneshot},
+};
 
-use super::connection::Connection;
-use super::outbox::BufferPool;
+use super::{connection::Connection, outbox::BufferPool};
 use crate::limits::READ_SIZE;
 
 /// What the tasks of one worker thread share.

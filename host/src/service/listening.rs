@@ -1,14 +1,12 @@
 //! The sockets of a service: bound before its instances are made, so that an address in use is found first.
 
-use std::net::SocketAddr;
-use std::os::unix::net::UnixListener;
-use std::sync::Arc;
-
-use crate::endpoint::{Endpoint, HostName, TcpEndpoint};
-use crate::transport::tcp::TcpListeners;
-use crate::transport::unix::UnixListenerFile;
+use std::{net::SocketAddr, os::unix::net::UnixListener, sync::Arc};
 
 use super::ServiceError;
+use crate::{
+    endpoint::{Endpoint, HostName, TcpEndpoint},
+    transport::{tcp::TcpListeners, unix::UnixListenerFile},
+};
 
 /// Where a service listens. Dropping it removes the files of UNIX sockets.
 #[derive(Debug, Default)]

@@ -1,29 +1,36 @@
 //! Services: a plugin with its listeners, grants, limits and config, from start to stop.
 
 mod listening;
+
 mod slot;
+
 mod swap;
 
-use std::collections::BTreeMap;
-use std::io;
-use std::num::NonZeroUsize;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-use thiserror::Error;
-use tokio::sync::{mpsc, watch};
-
-use crate::endpoint::Endpoint;
-use crate::instance::StartError;
-use crate::manifest::Isolation;
-use crate::plugin::Plugin;
-use crate::reactor::{Handler, Holdings, Program, WorkerHandle};
+use std::{
+    collections::BTreeMap,
+    io,
+    num::NonZeroUsize,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use listening::{Listening, Socket};
 use slot::Slot;
 pub use swap::{SwapError, Swapped};
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    endpoint::Endpoint,
+    instance::StartError,
+    manifest::Isolation,
+    plugin::Plugin,
+    reactor::{Handler, Holdings, Program, WorkerHandle},
+};
 
 /// The worker threads, and the services on them.
 #[derive(Debug)]

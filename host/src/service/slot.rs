@@ -1,22 +1,21 @@
 //! A service's place on one worker: its current instance, and how the next one is made.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-
-use crate::instance::{Instance, StartError};
-use crate::reactor::{
-    Accepted, Acceptor, CloseReason, Holdings, Origin, Program, Worker, WorkerHandle,
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use crate::transport::Transport;
 
-use super::listening::Socket;
-use super::{Protocol, ServiceId};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{Protocol, ServiceId, listening::Socket};
+use crate::{
+    instance::{Instance, StartError},
+    reactor::{Accepted, Acceptor, CloseReason, Holdings, Origin, Program, Worker, WorkerHandle},
+    transport::Transport,
+};
 
 thread_local! {
     /// The services of this worker.

@@ -3,18 +3,23 @@
 //! The new instances are made beside the old ones, on every worker. Then the workers stop together: each moves its sessions and reports, and all commit or
 //! all go back. No connection is lost by a swap that fails.
 
-use std::rc::Rc;
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::{
+    rc::Rc,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
 
-use crate::instance::{Instance, Restored, StartError};
-use crate::plugin::Plugin;
-use crate::reactor::CloseReason;
-
-use super::slot::{Running, Slot};
-use super::{Protocol, Service};
+use super::{
+    Protocol, Service,
+    slot::{Running, Slot},
+};
+use crate::{
+    instance::{Instance, Restored, StartError},
+    plugin::Plugin,
+    reactor::CloseReason,
+};
 
 /// What a swap did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,9 +166,7 @@ impl Slot {
             Err(error) => (Vec::new(), Err(error)),
         };
         let well = result.is_ok() && report.send(result).is_ok();
-        let decision = decision
-            .recv_timeout(DECISION)
-            .unwrap_or(Decision::GoBack);
+        let decision = decision.recv_timeout(DECISION).unwrap_or(Decision::GoBack);
         if let (true, Decision::Commit, Some(instance)) = (well, decision, staged) {
             self.commit(&instance, restored);
             *self.protocol.borrow_mut() = protocol;

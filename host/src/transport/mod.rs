@@ -3,14 +3,18 @@
 pub(crate) mod tcp;
 pub(crate) mod unix;
 
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
 
 /// A byte stream to a peer.
 #[derive(Debug)]

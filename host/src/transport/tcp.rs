@@ -1,8 +1,10 @@
 //! TCP: listening sockets, one a worker where workers share a port, and the addresses of streams.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::time::Duration;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};

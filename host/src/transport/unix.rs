@@ -1,10 +1,13 @@
 //! UNIX sockets: the listening socket and its file.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream as StdUnixStream};
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::{UnixListener, UnixStream as StdUnixStream},
+    },
+    path::{Path, PathBuf},
+};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixStream, unix::SocketAddr};
