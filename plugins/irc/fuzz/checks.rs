@@ -8,7 +8,10 @@ use std::{
 use nethost_irc::{
     codec::{MAX_MESSAGE, decode::decode, encode::encode},
     config::Config,
-    session::{ChannelId, ClientId, Loss, Network, Now, Transmit},
+    session::{
+        Network,
+        event::{ChannelId, ClientId, Loss, Now, Transmit},
+    },
     types::{
         command::{Cap, Command, InitialModes, Message, Query, Verb, WhoFilter},
         mode::{ChannelChange, ChannelFlag, Privilege, Sign, UserChange, UserFlag},

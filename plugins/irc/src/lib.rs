@@ -19,7 +19,7 @@
 //! The network is a library of its own, without a host:
 //!
 //! ```
-//! use nethost_irc::{config::Config, session::{ClientId, Network, Now, Transmit}, types::name::Host};
+//! use nethost_irc::{config::Config, session::{Network, event::{ClientId, Now, Transmit}}, types::name::Host};
 //!
 //! let mut network = Network::new(Config::default(), Now::default());
 //! let ann = ClientId(1);
@@ -54,7 +54,10 @@ use nethost_sdk::{
 use crate::{
     codec::MAX_LINE,
     config::Config,
-    session::{ChannelId, ClientId, Loss, Network, Now, Transmit},
+    session::{
+        Network,
+        event::{ChannelId, ClientId, Loss, Now, Transmit},
+    },
     types::name::Host,
 };
 

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::user::{ClientId, User};
+use super::{
+    event::{ChannelId, ClientId},
+    user::User,
+};
 use crate::types::{
     mode::{ChannelFlag, Flags},
     name::{ChannelName, Key, Mask},
 };
-
-/// Names a channel, and its group; never used again after the channel is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelId(pub u64);
 
 /// A channel.
 #[derive(Debug)]

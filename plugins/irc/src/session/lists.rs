@@ -1,8 +1,9 @@
 //! Who and what is there ([RFC 2812 sections 3.2.5](https://www.rfc-editor.org/rfc/rfc2812#section-3.2.5) and 3.2.6): NAMES, LIST.
 
 use super::{
-    ClientId, Network,
+    Network,
     channel::Channel,
+    event::ClientId,
     message::MAX_TARGETS,
     outbox::Outbox,
     user::User,

@@ -1,6 +1,9 @@
 //! What users say ([RFC 2812 sections 3.3](https://www.rfc-editor.org/rfc/rfc2812#section-3.3) and 4): PRIVMSG, NOTICE, AWAY, WALLOPS, KILL.
 
-use super::{ClientId, Network, Now};
+use super::{
+    Network,
+    event::{ClientId, Now},
+};
 use crate::types::{
     command::Command,
     name::{is_channel_prefix, matches},

@@ -8,6 +8,8 @@
 //! One message costs no more work for more clients: names are looked up by hash, and what a channel hears is one
 //! [`Transmit::Broadcast`], which the host fans out.
 
+pub mod event;
+
 mod world;
 
 mod user;
@@ -39,8 +41,8 @@ mod tests;
 
 use std::{collections::BTreeSet, time::Duration};
 
-pub use self::{channel::ChannelId, outbox::Transmit, user::ClientId};
 use self::{
+    event::{ChannelId, ClientId, Loss, Now, Transmit},
     outbox::{Outbox, To},
     user::{Link, Registration},
     whowas::Whowas,
@@ -59,55 +61,6 @@ use crate::{
         text::{Text, Word},
     },
 };
-
-/// The two times that a session needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    /// Since a fixed moment; never goes back. What timeouts are measured with.
-    pub monotonic: Duration,
-    /// Since 1970. What users are told.
-    pub wall: Duration,
-}
-
-impl Now {
-    /// Seconds since 1970.
-    fn seconds(self) -> u64 {
-        self.wall.as_secs()
-    }
-}
-
-/// Why a connection was lost, in the words that others read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// The client closed it without QUIT.
-    Closed,
-    /// The network lost it.
-    Reset,
-    /// The host saw no byte for the service's idle timeout.
-    Idle,
-    /// The client did not read what was sent to it, or another limit of the service was reached.
-    Limit,
-    /// TLS failed.
-    Tls,
-    /// The service is going away.
-    Draining,
-    /// Anything else.
-    Other,
-}
-
-impl Loss {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Closed => "Remote host closed the connection",
-            Self::Reset => "Connection reset by peer",
-            Self::Idle => "Connection timed out",
-            Self::Limit => "SendQ exceeded",
-            Self::Tls => "TLS error",
-            Self::Draining => "Server shutting down",
-            Self::Other => "Connection lost",
-        }
-    }
-}
 
 /// Whether the server takes part in the network or is leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 //! ([RFC 2812 section 3.1.5](https://www.rfc-editor.org/rfc/rfc2812#section-3.1.5)).
 
 use super::{
-    ClientId, Network, Now,
-    channel::{Ban, Channel, ChannelId},
+    Network,
+    channel::{Ban, Channel},
+    event::{ChannelId, ClientId, Now},
 };
 use crate::types::{
     command::Command,

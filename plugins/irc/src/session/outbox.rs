@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{channel::ChannelId, user::ClientId};
+use super::event::{ChannelId, ClientId, Transmit};
 use crate::{
     codec::{
         encode::encode,
@@ -15,51 +15,6 @@ use crate::{
         text::Word,
     },
 };
-
-/// One thing to do. The order in which they are polled is the order in which they must be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transmit<'a> {
-    /// Write bytes to one client: one or more whole lines.
-    Send {
-        /// Whom.
-        to: ClientId,
-        /// What.
-        bytes: &'a [u8],
-    },
-    /// Write bytes to every member of a channel's group.
-    Broadcast {
-        /// Which channel.
-        to: ChannelId,
-        /// The member that must not get them.
-        skip: Option<ClientId>,
-        /// What.
-        bytes: &'a [u8],
-    },
-    /// Add a client to a channel's group; the group is made if it is not there.
-    Join {
-        /// Which channel.
-        channel: ChannelId,
-        /// Who.
-        client: ClientId,
-    },
-    /// Remove a client from a channel's group.
-    Leave {
-        /// Which channel.
-        channel: ChannelId,
-        /// Who.
-        client: ClientId,
-    },
-    /// Drop a channel's group: the channel is gone.
-    Dissolve {
-        /// Which channel.
-        channel: ChannelId,
-    },
-    /// Close a client's connection once everything is sent. Nothing else will be said to it.
-    Close {
-        /// Which client.
-        client: ClientId,
-    },
-}
 
 /// Whom a reply goes to.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,9 @@
 //! Questions about users ([RFC 2812 section 3.6](https://www.rfc-editor.org/rfc/rfc2812#section-3.6) and 4.8, 4.9): WHO, WHOIS, WHOWAS, ISON, USERHOST.
 
 use super::{
-    ClientId, Network, Now,
+    Network,
     channel::Channel,
+    event::{ClientId, Now},
     lists::{MAX_ANSWER, pack},
     message::MAX_TARGETS,
     outbox::Outbox,

@@ -1,7 +1,8 @@
 //! Connection registration ([RFC 2812 section 3.1](https://www.rfc-editor.org/rfc/rfc2812#section-3.1)): PASS, NICK, USER, CAP, OPER, QUIT, PING.
 
 use super::{
-    ClientId, Network, Now,
+    Network,
+    event::{ClientId, Now},
     user::{Negotiation, User},
     world::Claim,
 };

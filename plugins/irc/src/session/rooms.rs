@@ -2,8 +2,9 @@
 //! KICK.
 
 use super::{
-    ClientId, Network, Now,
-    channel::{Channel, ChannelId, Membership, Topic},
+    Network,
+    channel::{Channel, Membership, Topic},
+    event::{ChannelId, ClientId, Now},
     lists::tell_names,
     not_a_channel,
     outbox::{Outbox, To},

@@ -2,7 +2,8 @@
 //! INFO, LINKS.
 
 use super::{
-    ClientId, Network, Now,
+    Network,
+    event::{ClientId, Now},
     message::{AWAY_LENGTH, MAX_TARGETS},
     mode::{MAX_BANS, MAX_PARAMETER_MODES},
     outbox::To,

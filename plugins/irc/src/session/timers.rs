@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{ClientId, Network, Now, user::Link};
+use super::{
+    Network,
+    event::{ClientId, Now},
+    user::Link,
+};
 use crate::{
     config::{Config, Flood},
     types::{command::Command, text::Text},
@@ -33,7 +37,7 @@ impl Network {
     /// Puts a client among the deadlines, in place of its earlier one.
     pub(super) fn schedule(&mut self, id: ClientId) {
         let registered = self.world.user(id).is_some();
-        let config = self.config.clone_timeouts();
+        let config = self.config.timeouts();
         let Some(link) = self.link_mut(id) else {
             return;
         };
@@ -76,7 +80,7 @@ impl Network {
     fn look_at(&mut self, id: ClientId, now: Now) {
         self.run_backlog(id, now);
         let registered = self.world.user(id).is_some();
-        let timeouts = self.config.clone_timeouts();
+        let timeouts = self.config.timeouts();
         let Some(link) = self.link_mut(id) else {
             return;
         };
@@ -124,7 +128,7 @@ struct Timeouts {
 }
 
 impl Config {
-    fn clone_timeouts(&self) -> Timeouts {
+    fn timeouts(&self) -> Timeouts {
         Timeouts {
             registration: self.registration_timeout,
             interval: self.ping_interval,

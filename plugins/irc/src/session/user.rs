@@ -2,16 +2,15 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{channel::ChannelId, outbox::To};
+use super::{
+    event::{ChannelId, ClientId},
+    outbox::To,
+};
 use crate::types::{
     command::InitialModes,
     name::{Host, Nick, UserName},
     text::Word,
 };
-
-/// Names a client; the contract's connection id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientId(pub u64);
 
 /// What every client has, registered or not.
 #[derive(Debug)]

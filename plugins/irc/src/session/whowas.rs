@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Now, user::User};
+use super::{event::Now, user::User};
 use crate::types::name::{Folded, Host, Nick, UserName};
 
 /// The last users who left or took another nickname.

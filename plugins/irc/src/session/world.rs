@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    channel::{Channel, ChannelId, Membership},
-    user::{ClientId, Registration, User},
+    channel::{Channel, Membership},
+    event::{ChannelId, ClientId},
+    user::{Registration, User},
 };
 use crate::types::{
     mode::{Flags, UserFlag},
