@@ -1,1 +1,20 @@
-//! tests
+//! The real host over real sockets.
+//!
+//! * [`host`]: a host as a process of its own, and its log.
+//! * [`client`]: connections with deadlines. Nothing here sleeps: it waits for an event, and panics when it does not come.
+//! * [`dialogue`]: transcripts, played over sockets.
+//! * [`scripted`]: the other end of the guest that does what it is told.
+//! * [`places`]: where the host's program, plugins and guests are.
+//! * [`random`]: the same numbers at every run.
+
+pub mod client;
+pub mod dialogue;
+pub mod host;
+pub mod places;
+pub mod random;
+pub mod scripted;
+
+use std::time::Duration;
+
+/// How long a test waits for anything: 20 s. It is long because a machine that also compiles is slow; what goes well takes milliseconds.
+pub const DEADLINE: Duration = Duration::from_secs(20);

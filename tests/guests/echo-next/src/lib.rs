@@ -1,0 +1,112 @@
+//! Echo in capitals: what the next version of `plugins/echo` might be. It takes over the state of that one.
+
+use nethost_sdk::{
+    Config, Context, Factory, Origin, Protocol, Refusal, Swap, export_plugin,
+};
+use serde::Deserialize;
+
+struct Echo {
+    echoed: u64,
+    fails_in: String,
+}
+
+struct Echoes {
+    settings: Settings,
+    total: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Settings {
+    greeting: String,
+    fails_in: String,
+}
+
+impl Settings {
+    fn fail_in(&self, call: &str) -> Result<(), String> {
+        assert_ne!(self.fails_in.strip_prefix("trap-in-"), Some(call));
+        if self.fails_in == call {
+            Err(format!("told to fail in {call}"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Factory for Echoes {
+    fn configure(config: &Config) -> Result<Self, String> {
+        let settings: Settings = config.parse()?;
+        settings.fail_in("configure")?;
+        Ok(Self { settings, total: 0 })
+    }
+}
+
+impl Protocol for Echo {
+    type Factory = Echoes;
+
+    fn connection_made(cx: &mut Context<'_, Echoes>, _origin: Origin) -> Option<Self> {
+        cx.connection
+            .write(cx.factory.settings.greeting.as_bytes());
+        let fails_in = cx.factory.settings.fails_in.clone();
+        Some(Self {
+            echoed: 0,
+            fails_in,
+        })
+    }
+
+    /// `?` is answered with the counters.
+    fn data_received(&mut self, cx: &mut Context<'_, Echoes>, data: &[u8]) {
+        if data == b"?" {
+            let counters = format!("{} of {}\n", self.echoed, cx.factory.total);
+            cx.connection.write(counters.as_bytes());
+            return;
+        }
+        cx.connection.write(&data.to_ascii_uppercase());
+        self.echoed += data.len() as u64;
+        cx.factory.total += data.len() as u64;
+    }
+}
+
+impl Swap for Echo {
+    const FORMATS: &'static [&'static str] = &["echo/2", "echo/1"];
+
+    fn save(factory: &Echoes, _format: &str) -> Result<Vec<u8>, Refusal> {
+        Ok(factory.total.to_be_bytes().to_vec())
+    }
+
+    fn restore(factory: &mut Echoes, _format: &str, state: &[u8]) -> Result<(), String> {
+        factory.total = counter(state)?;
+        factory.settings.fail_in("restore")
+    }
+
+    fn save_session(&self, _format: &str) -> Result<Vec<u8>, Refusal> {
+        match self.fails_in.as_str() {
+            "save-session" => Err(Refusal::Failed("told to fail in save-session".to_owned())),
+            "busy" => Err(Refusal::Busy),
+            _ => Ok(self.echoed.to_be_bytes().to_vec()),
+        }
+    }
+
+    /// What is written here is held until the swap is certain.
+    fn restore_session(
+        cx: &mut Context<'_, Echoes>,
+        format: &str,
+        state: &[u8],
+    ) -> Result<Self, String> {
+        let echoed = counter(state)?;
+        let greeting = format!("restored {echoed} from {format}\n");
+        cx.connection.write(greeting.as_bytes());
+        cx.factory.settings.fail_in("restore-session")?;
+        let fails_in = cx.factory.settings.fails_in.clone();
+        Ok(Self { echoed, fails_in })
+    }
+}
+
+fn counter(state: &[u8]) -> Result<u64, String> {
+    match state.try_into() {
+        Ok(bytes) => Ok(u64::from_be_bytes(bytes)),
+        Err(_) => Err(format!("a counter has 8 bytes, not {}", state.len())),
+    }
+}
+
+export_plugin!(Echo, swap);

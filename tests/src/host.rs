@@ -1,0 +1,341 @@
+//! A host as a process of its own.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    io::{BufRead as _, BufReader, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{DEADLINE, client::Client, places};
+
+/// A `nethost run` to be.
+#[derive(Debug)]
+pub struct Run {
+    plugin: PathBuf,
+    arguments: Vec<OsString>,
+    listeners: usize,
+}
+
+impl Run {
+    /// Runs a plugin; unless told otherwise on a free port of 127.0.0.1.
+    pub fn of(plugin: impl AsRef<Path>) -> Self {
+        Self {
+            plugin: plugin.as_ref().to_owned(),
+            arguments: Vec::new(),
+            listeners: 0,
+        }
+    }
+
+    /// Adds a listener.
+    pub fn listen(mut self, url: &str) -> Self {
+        self.listeners += 1;
+        self.arguments.extend(["--listen".into(), url.into()]);
+        self
+    }
+
+    /// Sets a key of the plugin's config.
+    pub fn set(self, key: &str, value: &str) -> Self {
+        self.arguments(["--set", &format!("{key}={value}")])
+    }
+
+    /// Adds arguments as they are.
+    pub fn arguments(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let arguments = arguments.into_iter();
+        self.arguments
+            .extend(arguments.map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Starts the host and waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// With the host's log if it does not.
+    pub fn start(self) -> Host {
+        let this = self.with_listener();
+        let host = Host::spawn(this.command(), this.listeners);
+        let deadline = Instant::now() + DEADLINE;
+        while host.listening().len() < this.listeners {
+            assert!(
+                host.stdout.wait(deadline),
+                "the host does not listen; it said:\n{}",
+                host.log()
+            );
+        }
+        host
+    }
+
+    /// Runs the host, which is expected to end by itself at once.
+    pub fn ended(self) -> Ended {
+        let this = self.with_listener();
+        Host::spawn(this.command(), 0).ended()
+    }
+
+    fn with_listener(self) -> Self {
+        if self.listeners == 0 {
+            self.listen("tcp://127.0.0.1:0")
+        } else {
+            self
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = places::host();
+        command.arg("run").arg(&self.plugin).args(&self.arguments);
+        command
+    }
+}
+
+/// A host that runs; it is killed when this is dropped.
+#[derive(Debug)]
+pub struct Host {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Host {
+    fn spawn(mut command: Command, _listeners: usize) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("running {command:?}: {error}"));
+        let stdout = Lines::of(child.stdout.take());
+        let stderr = Lines::of(child.stderr.take());
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Returns the URLs after `listening NAME `, one for each listener.
+    pub fn listening(&self) -> Vec<String> {
+        let lines = self.stdout.all();
+        let url = |line: &String| {
+            let rest = line.strip_prefix("listening ")?;
+            Some(rest.split_once(' ')?.1.to_owned())
+        };
+        lines.iter().filter_map(url).collect()
+    }
+
+    /// Returns where the first listener is.
+    pub fn address(&self) -> SocketAddr {
+        self.address_of(0)
+    }
+
+    /// Returns where a TCP listener is.
+    pub fn address_of(&self, index: usize) -> SocketAddr {
+        let urls = self.listening();
+        let url = urls.get(index).expect("there is no such listener");
+        url.strip_prefix("tcp://")
+            .and_then(|address| address.parse().ok())
+            .unwrap_or_else(|| panic!("`{url}` is not where TCP listens"))
+    }
+
+    /// Connects to the first listener.
+    pub fn connect(&self) -> Client {
+        Client::tcp(self.address())
+    }
+
+    /// Returns the process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns what the host has written to standard output.
+    pub fn output(&self) -> String {
+        self.stdout.all().join("\n")
+    }
+
+    /// Returns what the host has logged.
+    pub fn log(&self) -> String {
+        self.stderr.all().join("\n")
+    }
+
+    /// Waits for a line of the log with all of these parts, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// With the log if there is none in time.
+    pub fn logged(&self, parts: &[&str]) -> String {
+        self.logged_times(parts, 1)
+    }
+
+    /// Waits until that many lines of the log have all of these parts, and returns the last.
+    pub fn logged_times(&self, parts: &[&str], times: usize) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let lines = self.stderr.all();
+            let found = lines
+                .iter()
+                .filter(|line| parts.iter().all(|part| line.contains(part)));
+            if let Some(line) = found.clone().nth(times.saturating_sub(1)) {
+                return line.clone();
+            }
+            assert!(
+                self.stderr.wait(deadline),
+                "{} of {times} lines with {parts:?} in the log:\n{}",
+                found.count(),
+                lines.join("\n")
+            );
+        }
+    }
+
+    /// Returns the resident memory of the process, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// Returns the most resident memory that the process ever had, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kilobytes = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.unwrap_or_else(|| panic!("{path} has no {field}")) << 10
+    }
+
+    /// Returns whether the process is still there.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let pid = pid.expect("a process has an id");
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("{signal:?}: {error}"));
+    }
+
+    /// Waits until the process has ended by itself.
+    ///
+    /// # Panics
+    ///
+    /// With the log if it has not in time.
+    pub fn ended(mut self) -> Ended {
+        let deadline = Instant::now() + DEADLINE;
+        while self.stdout.wait(deadline) || self.stderr.wait(deadline) {}
+        let status = loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+                _ => panic!("the host does not end; it said:\n{}", self.log()),
+            }
+        };
+        Ended {
+            code: status.code(),
+            output: self.output(),
+            log: self.log(),
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the host said:\n{}", self.log());
+        }
+        // It is gone already if the test let it end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A host that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub output: String,
+    /// What it wrote to standard error.
+    pub log: String,
+}
+
+/// Runs the host's program with these arguments to its end.
+pub fn nethost(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
+    let mut command = places::host();
+    command.args(arguments);
+    Host::spawn(command, 0).ended()
+}
+
+/// Lines that a thread of their own reads.
+#[derive(Clone, Debug)]
+struct Lines(Arc<(Mutex<Read_>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Read_ {
+    lines: Vec<String>,
+    /// How many lines `wait` has told of.
+    told: usize,
+    ended: bool,
+}
+
+impl Lines {
+    fn of(source: Option<impl Read + Send + 'static>) -> Self {
+        let this = Self(Arc::default());
+        let lines = this.clone();
+        let source = source.expect("it is piped");
+        thread::spawn(move || {
+            for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
+                lines.change(|read| {
+                    read.lines.push(String::from_utf8_lossy(&line).into_owned());
+                });
+            }
+            lines.change(|read| read.ended = true);
+        });
+        this
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Read_)) {
+        let (read, changed) = &*self.0;
+        change(&mut read.lock().unwrap_or_else(PoisonError::into_inner));
+        changed.notify_all();
+    }
+
+    fn all(&self) -> Vec<String> {
+        let (read, _) = &*self.0;
+        let read = read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.lines.clone()
+    }
+
+    /// Waits for a new line. False at the end, and when there is none in time.
+    fn wait(&self, deadline: Instant) -> bool {
+        let (read, changed) = &*self.0;
+        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if read.lines.len() > read.told {
+                read.told = read.lines.len();
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if read.ended || left.is_zero() {
+                return false;
+            }
+            read = changed
+                .wait_timeout(read, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
