@@ -83,6 +83,8 @@ enum Phase {
     Open,
     /// `close` was called: what is queued goes out, nothing is read.
     Closing,
+    /// Its fate is sealed; the pump ends it in its next turn, and nothing moves until then.
+    Doomed,
     Lost,
 }
 
@@ -285,6 +287,7 @@ impl Connection {
             let mut fate = self.fate.borrow_mut();
             if fate.is_none() {
                 *fate = Some(reason);
+                self.phase.set(Phase::Doomed);
                 self.wake();
             }
         }
@@ -313,7 +316,7 @@ impl Connection {
     /// Writes what is queued; the flusher calls this once a turn.
     pub(super) fn flush(&self) {
         self.dirty.set(false);
-        if self.blocked.get() || self.is_lost() {
+        if self.blocked.get() || matches!(self.phase.get(), Phase::Doomed | Phase::Lost) {
             return;
         }
         // The waker that is registered must be the pump's: a no-op here, and the pump polls again.
@@ -599,6 +602,7 @@ impl Connection {
     /// Takes the connection out of everything and tells the handler. Returns the transport if it is to be closed gently.
     fn lose(self: &Rc<Self>, reason: &CloseReason) -> Option<Transport> {
         self.phase.set(Phase::Lost);
+        self.pump.borrow_mut().take();
         self.outbox.borrow_mut().clear();
         self.timer.borrow_mut().take();
         for group in self.groups.borrow_mut().drain(..) {

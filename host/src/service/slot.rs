@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -41,8 +41,8 @@ pub(super) struct Slot {
 #[derive(Clone, Debug)]
 pub(super) struct Running {
     pub(super) holdings: Rc<Holdings>,
-    /// None for a native protocol.
-    pub(super) instance: Option<Rc<Instance>>,
+    /// Empty for a native protocol. The holdings own the instance, so one that broke is gone at once, memory and all.
+    pub(super) instance: Weak<Instance>,
 }
 
 /// No new instance is tried before this time.
@@ -197,13 +197,14 @@ impl Slot {
         let made = match &*self.protocol.borrow() {
             Protocol::Plugin { plugin, config } => {
                 Instance::new(plugin.clone(), holdings.clone(), config).map(|instance| {
-                    holdings.set_handler(instance.clone());
-                    Some(instance)
+                    let weak = Rc::downgrade(&instance);
+                    holdings.set_handler(instance);
+                    weak
                 })
             }
             Protocol::Native(make) => {
                 holdings.set_handler(make(&holdings));
-                Ok(None)
+                Ok(Weak::new())
             }
         };
         match made {

@@ -140,6 +140,9 @@ impl Slot {
         let Protocol::Plugin { plugin, config } = protocol else {
             return Err(SwapError::Native);
         };
+        if matches!(*self.protocol.borrow(), Protocol::Native(_)) {
+            return Err(SwapError::Native);
+        }
         if let Some(running) = &*self.running.borrow() {
             let instance = Instance::stage(plugin.clone(), running.holdings.clone(), config)?;
             *self.staged.borrow_mut() = Some(instance);
@@ -175,20 +178,13 @@ impl Slot {
 
     fn restore(&self, staged: Option<&Rc<Instance>>) -> Result<Vec<Restored>, SwapError> {
         let running = self.running.borrow().clone();
-        let (
-            Some(new),
-            Some(Running {
-                instance: Some(old),
-                ..
-            }),
-        ) = (staged, running)
-        else {
+        let (Some(new), Some(Running { instance, .. })) = (staged, running) else {
             return Err(SwapError::Native);
         };
-        if old.is_broken() {
-            // Its connections are gone; the new version starts from nothing.
+        let Some(old) = instance.upgrade().filter(|old| !old.is_broken()) else {
+            // It broke, and its connections are gone; the new version starts from nothing.
             return Ok(Vec::new());
-        }
+        };
         let (readable, written) = (new.formats()?, old.formats()?);
         let Some(format) = readable.iter().find(|format| written.contains(format)) else {
             return Err(SwapError::NoFormat {
@@ -206,7 +202,7 @@ impl Slot {
                 instance.commit(restored);
                 *self.running.borrow_mut() = Some(Running {
                     holdings,
-                    instance: Some(instance.clone()),
+                    instance: Rc::downgrade(instance),
                 });
             } else {
                 // It broke meanwhile: the next connection gets a fresh instance of the new version.
