@@ -131,7 +131,10 @@ mod tests {
     fn unsent(outbox: &Outbox) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 16];
         let filled = outbox.slices(&mut slices);
-        slices[..filled].concat()
+        slices[..filled]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect()
     }
 
     #[test]
