@@ -34,6 +34,16 @@ const PACKAGES: &[Package] = &[
         why: "the tests' own Python packages, apart from the system's",
         purpose: Purpose::Venv,
     },
+    Package {
+        name: "nodejs",
+        why: "the guest in JavaScript is built with it",
+        purpose: Purpose::Node,
+    },
+    Package {
+        name: "npm",
+        why: "what the guest in JavaScript is built with comes from npm",
+        purpose: Purpose::Node,
+    },
 ];
 
 struct Package {
@@ -50,6 +60,8 @@ enum Purpose {
     Tests,
     /// Where `python3 -m venv` does not work without it.
     Venv,
+    /// Where there is no Node.js.
+    Node,
 }
 
 /// The Python packages for tests and for guests in C and Python, with their versions.
@@ -58,14 +70,18 @@ const PYTHON_PACKAGES: &str = include_str!("../requirements.txt");
 /// The npm packages for guests in JavaScript, with their versions.
 const NPM_PACKAGES: &str = include_str!("../package.json");
 
+/// What those packages need in turn, each with its checksum.
+const NPM_LOCK: &str = include_str!("../package-lock.json");
+
 /// Makes sure that there is a standard library for plugins. The ways are those of `nethost build`, which takes the same one.
 pub(crate) fn wasm_std() -> anyhow::Result<()> {
     if has_wasm_target() || is_installed(Purpose::WasmStd) {
         return Ok(());
     }
     say("adding the target wasm32-wasip1 with rustup");
-    let rustup = Cmd::new("rustup")
-        .args(["target", "add", "wasm32-wasip1"])
+    // A network that swallows packets must not hang the set-up.
+    let rustup = Cmd::new("timeout")
+        .args(["120", "rustup", "target", "add", "wasm32-wasip1"])
         .env("RUSTUP_MAX_RETRIES", "0")
         .env("RUST_BACKTRACE", "0");
     if rustup.answer().is_some() && has_wasm_target() {
@@ -116,19 +132,18 @@ pub(crate) fn python(places: &Places) -> anyhow::Result<PathBuf> {
 /// Installs the pinned npm packages, and returns the folder that holds `node_modules`.
 pub(crate) fn node(places: &Places) -> anyhow::Result<PathBuf> {
     let folder = places.cache.join("npm");
+    if program("node").is_none() || program("npm").is_none() {
+        install(Purpose::Node)?;
+    }
     let version = Cmd::new("node").arg("--version").answer();
-    let version = version.context("node is not installed")?;
-    once(&folder, &format!("{version}\n{NPM_PACKAGES}"), || {
+    let version = version.context("node does not run")?;
+    let reason = format!("{version}\n{NPM_PACKAGES}\n{NPM_LOCK}");
+    once(&folder, &reason, || {
         say("installing npm packages");
         fs::write(folder.join("package.json"), NPM_PACKAGES)?;
+        fs::write(folder.join("package-lock.json"), NPM_LOCK)?;
         Cmd::new("npm")
-            .args([
-                "install",
-                "--no-package-lock",
-                "--no-audit",
-                "--no-fund",
-                "--loglevel=error",
-            ])
+            .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
             .current_dir(&folder)
             .run()
     })?;

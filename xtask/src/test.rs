@@ -11,13 +11,15 @@ use crate::{build, command::say, guests, places::Places, setup};
 
 /// Builds what the tests run, then runs them. The last line of the output is `N passed, N failed`.
 ///
-/// Tests find the host in `NETHOST_BIN`, and the guests' components in the folder `NETHOST_GUESTS`.
+/// Tests find the host in `NETHOST_BIN`, the guests' components in the folder `NETHOST_GUESTS`, and a Python with the client libraries
+/// of `requirements.txt` in `NETHOST_PYTHON`.
 pub(crate) fn run(places: &Places, filter: Option<&str>) -> anyhow::Result<()> {
     setup::wasm_std()?;
     setup::test_clients()?;
     let host = build::host(places)?;
     build::stock_plugins(places, &host)?;
     let guests = guests::build_all(places, &host)?;
+    let python = setup::python(places)?;
 
     say("testing");
     let mut cargo = places
@@ -32,6 +34,7 @@ pub(crate) fn run(places: &Places, filter: Option<&str>) -> anyhow::Result<()> {
         .args(filter)
         .env("NETHOST_BIN", &host)
         .env("NETHOST_GUESTS", &guests)
+        .env("NETHOST_PYTHON", python.join("python"))
         .into_inner();
     let mut child = cargo
         .stdout(Stdio::piped())

@@ -99,7 +99,9 @@ impl Run {
         let plugin = Plugin::load(engine, &self.plugin).or_mistake()?;
         let manifest = &plugin.manifest;
         let service = self.name.unwrap_or_else(|| manifest.name.clone());
-        let isolation = self.isolation.unwrap_or(manifest.default_isolation());
+        let isolation = self
+            .isolation
+            .unwrap_or_else(|| manifest.default_isolation());
         if !manifest.isolation.contains(&isolation) {
             let permitted: Vec<_> = manifest.isolation.iter().map(ToString::to_string).collect();
             bail!(Mistake::new(format!(
