@@ -1,11 +1,12 @@
 //! Clients with deadlines.
 
 use std::{
-    fmt,
+    fmt, fs,
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -121,6 +122,38 @@ impl Client {
         sent
     }
 
+    /// Waits until the host has read everything that was sent over IPv4, as the kernel tells in proc(5): what another client
+    /// sends then comes after it.
+    pub fn wait_until_read(&self) {
+        let hexadecimal = |address: Option<SocketAddr>| match address {
+            Some(SocketAddr::V4(address)) => {
+                let ip = u32::from_ne_bytes(address.ip().octets());
+                format!("{ip:08X}:{:04X}", address.port())
+            }
+            other => panic!("{other:?} is no IPv4 address"),
+        };
+        let socket = self.stream.socket();
+        let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
+        let ends = format!(
+            " {} {} ",
+            hexadecimal(peer),
+            hexadecimal(Some(self.local()))
+        );
+        let deadline = Instant::now() + DEADLINE;
+        while Instant::now() < deadline {
+            let table = fs::read_to_string("/proc/net/tcp");
+            let table = table.unwrap_or_else(|error| panic!("/proc/net/tcp: {error}"));
+            // State, and the lengths of both queues.
+            let rest = table.split_once(&ends).map(|(_, rest)| rest);
+            let queues = rest.and_then(|rest| rest.split(' ').nth(1));
+            if queues.is_none_or(|queues| queues.ends_with(":00000000")) {
+                return;
+            }
+            thread::yield_now();
+        }
+        panic!("the host does not read");
+    }
+
     /// Receives a line and returns it without its end.
     pub fn line(&mut self) -> String {
         loop {
@@ -156,6 +189,14 @@ impl Client {
         self.received.drain(..count).collect()
     }
 
+    /// Receives what is there, or waits for something.
+    pub fn some(&mut self) -> Vec<u8> {
+        if self.received.is_empty() {
+            assert!(self.receive(), "the connection has ended");
+        }
+        self.take_received()
+    }
+
     /// Receives exactly these bytes.
     pub fn expect(&mut self, expected: impl AsRef<[u8]>) {
         let expected = expected.as_ref();
@@ -185,6 +226,17 @@ impl Client {
     pub fn end(&mut self) {
         let (rest, end) = self.rest();
         assert_eq!((shown(&rest), end), (String::new(), End::Closed));
+    }
+
+    /// Receives that many bytes and forgets them; false if the connection ends before.
+    pub fn rest_until(&mut self, count: usize) -> bool {
+        while self.received.len() < count {
+            if !matches!(self.try_receive(), Ok(1..)) {
+                return false;
+            }
+        }
+        self.received.drain(..count);
+        true
     }
 
     /// Sees a reset, whatever comes before it.

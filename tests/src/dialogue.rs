@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
+    slice,
 };
 
 use nethost_sdk::testing::{Chunking, Peer, Received, Transcript, play};
@@ -41,10 +42,17 @@ pub fn arguments(transcript: &Transcript) -> Vec<String> {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    config
-        .iter()
-        .flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={}", text(value))])
-        .collect()
+    let mut arguments = Vec::new();
+    for (key, value) in &config {
+        // A list is set once for each element.
+        let values = value
+            .as_array()
+            .map_or(slice::from_ref(value), Vec::as_slice);
+        for value in values {
+            arguments.extend(["--set".to_owned(), format!("{key}={}", text(value))]);
+        }
+    }
+    arguments
 }
 
 /// Plays a transcript against a host over TCP.
@@ -56,6 +64,7 @@ pub fn play_over_tcp(transcript: &Transcript, chunking: Chunking, host: &Host) {
     let mut peer = Sockets {
         host,
         clients: HashMap::new(),
+        spoke_last: String::new(),
     };
     play(transcript, chunking, &mut peer).unwrap_or_else(|failure| panic!("{failure}"));
 }
@@ -64,6 +73,7 @@ pub fn play_over_tcp(transcript: &Transcript, chunking: Chunking, host: &Host) {
 struct Sockets<'a> {
     host: &'a Host,
     clients: HashMap<String, Client>,
+    spoke_last: String,
 }
 
 impl Sockets<'_> {
@@ -81,6 +91,13 @@ impl Peer for Sockets<'_> {
     }
 
     fn send(&mut self, client: &str, data: &[u8]) -> Result<(), String> {
+        // What two clients send over two connections has no order, unless one waits for the other.
+        if self.spoke_last != client {
+            if let Some(last) = self.clients.get(&self.spoke_last) {
+                last.wait_until_read();
+            }
+            client.clone_into(&mut self.spoke_last);
+        }
         let sent = self.client(client)?.try_send(data);
         sent.map_err(|error| error.to_string())
     }

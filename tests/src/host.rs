@@ -124,7 +124,8 @@ impl Host {
         let lines = self.stdout.all();
         let url = |line: &String| {
             let rest = line.strip_prefix("listening ")?;
-            Some(rest.split_once(' ')?.1.to_owned())
+            // A name may have spaces, a URL has none.
+            Some(rest.rsplit_once(' ')?.1.to_owned())
         };
         lines.iter().filter_map(url).collect()
     }
