@@ -8,7 +8,7 @@ pub struct Limits {
     /// Linear memory of one instance, all its core modules together, in bytes. Default 256 MiB: a component made from Python or
     /// JavaScript takes 30 to 60 MiB before its first connection. Growing past it ends the instance.
     pub memory: usize,
-    /// Elements of all tables of one instance. Default 100,000; a component made from Python has about 20,000.
+    /// Elements of all tables of one instance together. Default 100,000; a component made from Python has about 20,000.
     pub table_elements: usize,
     /// Processor time of one callback. Default 50 ms. Longer ends the instance.
     pub callback_time: Duration,
@@ -21,7 +21,10 @@ pub struct Limits {
     pub unsent: usize,
     /// Operations in flight (timers included) of one instance. Default 200,000: a few for each connection. A further one completes with `limit`.
     pub operations: usize,
-    /// Bytes that one call of a host function may bring in. Default 4 MiB; more is a trap.
+    /// Memberships in groups of one instance, all groups together. Default 1,000,000: twenty for each connection. A further one is a trap.
+    pub memberships: usize,
+    /// Bytes that one call of a host function may bring in, and one result of a callback. Default 4 MiB; more is a trap. What `save`
+    /// returns may be as large as the memory.
     pub hostcall_bytes: usize,
     /// Log lines a second of one instance. Default 100, with bursts of ten times as many. What is over is counted and dropped.
     pub log_lines: u32,
@@ -41,6 +44,7 @@ impl Default for Limits {
             connections: 50_000,
             unsent: 1 << 20,
             operations: 200_000,
+            memberships: 1_000_000,
             hostcall_bytes: 4 << 20,
             log_lines: 100,
             close_time: Duration::from_secs(30),

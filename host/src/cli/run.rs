@@ -1,12 +1,19 @@
 //! `nethost run`: serves one plugin.
 
-use std::{io::Write as _, num::NonZeroUsize, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    io::{self, Write as _},
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 
 use crate::{
@@ -84,13 +91,15 @@ impl Run {
             .build()
             .context("starting the main thread's runtime")?;
         runtime.block_on(async {
+            // Before anybody is told that it is ready: who is told may send a signal at once.
+            let signals = Signals::new().context("listening for signals")?;
             let service = match host.serve(spec).await {
                 Ok(service) => service,
                 Err(error) if error.is_mistake() => return Err(error).or_mistake(),
                 Err(error) => return Err(error.into()),
             };
             announce(&service)?;
-            stop(service, drain_timeout).await
+            stop(service, drain_timeout, signals).await
         })
     }
 
@@ -171,42 +180,68 @@ fn ask(manifest: &Manifest, service: &str, grants: &Grants) {
     }
 }
 
+/// Prints the ready lines. Nobody has to read them.
 fn announce(service: &Service) -> anyhow::Result<()> {
-    let mut output = std::io::stdout().lock();
-    for url in service.listening() {
-        writeln!(output, "listening {} {url}", service.name())?;
+    let mut output = io::stdout().lock();
+    let mut print = || {
+        for url in service.listening() {
+            writeln!(output, "listening {} {url}", service.name())?;
+        }
+        output.flush()
+    };
+    match print() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            tracing::debug!("standard output is closed; the ready lines are lost");
+            Ok(())
+        }
+        result => result.context("writing the ready lines"),
     }
-    output.flush()?;
-    Ok(())
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
 }
 
 /// Waits for a signal, then drains.
-async fn stop(service: Service, timeout: Duration) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut signalled = async || {
-        tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        }
-    };
-    let first = signalled().await;
-    let open = service.connection_count().await;
-    tracing::info!(
-        signal = first,
-        connections = open,
-        "draining for at most {timeout:?}; a second signal stops at once"
-    );
+async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyhow::Result<()> {
+    let first = signals.next().await;
     let name = service.name().to_owned();
+    let drain = async {
+        let open = service.connection_count().await;
+        tracing::info!(
+            signal = first,
+            connections = open,
+            "draining for at most {timeout:?}; a second signal stops at once"
+        );
+        service.drain(timeout).await
+    };
     tokio::select! {
-        left = service.drain(timeout) => {
+        left = drain => {
             if left > 0 {
                 tracing::warn!(service = name, connections = left, "closed at the deadline");
             }
             tracing::info!(service = name, "stopped");
             Ok(())
         }
-        second = signalled() => bail!("stopped at once by a second signal ({second})"),
+        second = signals.next() => bail!("stopped at once by a second signal ({second})"),
     }
 }
 

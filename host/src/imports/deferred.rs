@@ -1,6 +1,6 @@
 //! `deferred`: what plugins start, and cancel.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use crate::{
     bindings::nethost::plugin::deferred::{Address, Host, Id, Nanoseconds},
@@ -11,34 +11,46 @@ use crate::{
 
 impl Host for State {
     fn cancel(&mut self, id: Id) -> wasmtime::Result<()> {
-        self.perform(move |holdings| holdings.cancel(reactor::Id(id)));
-        Ok(())
+        self.perform(0, move |holdings| holdings.cancel(reactor::Id(id)))
     }
 
     fn after(&mut self, delay: Nanoseconds) -> wasmtime::Result<Id> {
         let delay = Duration::from_nanos(delay);
-        Ok(self.begin(move |holdings, id| holdings.after(id, delay)))
+        self.begin(0, move |holdings, id| holdings.after(id, delay))
     }
 
     fn connect(&mut self, endpoint: String) -> wasmtime::Result<Id> {
-        Ok(self.begin(move |holdings, id| holdings.connect(id, &endpoint)))
+        self.begin(endpoint.len(), move |holdings, id| {
+            holdings.connect(id, &endpoint);
+        })
     }
 
     fn resolve(&mut self, name: String) -> wasmtime::Result<Id> {
-        Ok(self.begin(move |holdings, id| holdings.resolve(id, &name)))
+        self.begin(name.len(), move |holdings, id| holdings.resolve(id, &name))
     }
 
     fn take_addresses(&mut self, id: Id) -> wasmtime::Result<Vec<Address>> {
-        let addresses = self.holdings.take_addresses(reactor::Id(id));
+        let addresses = self.holdings.addresses(reactor::Id(id));
+        self.perform(0, move |holdings| {
+            holdings.forget_addresses(reactor::Id(id))
+        })?;
         Ok(addresses.iter().map(convert::address).collect())
     }
 }
 
 impl State {
     /// Gives an operation its id at once, and starts it now or at the commit.
-    fn begin(&mut self, start: impl FnOnce(&std::rc::Rc<Holdings>, reactor::Id) + 'static) -> Id {
+    fn begin(
+        &mut self,
+        size: usize,
+        start: impl FnOnce(&Rc<Holdings>, reactor::Id) + 'static,
+    ) -> wasmtime::Result<Id> {
+        // Each operation over the limit completes with an error, and that has to be remembered too.
+        if self.holdings.is_overrun() {
+            wasmtime::bail!("too many operations in flight");
+        }
         let id = self.holdings.next_id();
-        self.perform(move |holdings| start(holdings, id));
-        id.0
+        self.perform(size, move |holdings| start(holdings, id))?;
+        Ok(id.0)
     }
 }

@@ -112,7 +112,7 @@ impl Host for State {
 }
 
 /// A plugin cannot forge a line of the log, or send commands to the operator's terminal.
-fn escape(message: &str) -> String {
+pub(crate) fn escape(message: &str) -> String {
     let mut line = String::with_capacity(message.len().min(LONGEST_LINE));
     for character in message.chars() {
         if line.len() + character.len_utf8() > LONGEST_LINE {

@@ -12,7 +12,7 @@ use super::convert;
 use crate::{
     bindings::nethost::plugin::transport::{Address, Host, HostConnection, HostGroup, Nanoseconds},
     instance::State,
-    reactor::{Connection, Group},
+    reactor::{Admission, Connection, Group},
 };
 
 /// Replaces the two functions that carry payload by ones that copy it straight from the guest's memory into the queue.
@@ -57,10 +57,11 @@ impl HostConnection for State {
 
     fn write(&mut self, handle: Resource<Connection>, data: Vec<u8>) -> wasmtime::Result<u32> {
         let connection = self.connection(&handle)?.clone();
-        self.perform(move |_| {
+        let unsent = connection.unsent().saturating_add(data.len());
+        self.perform(data.len(), move |_| {
             connection.write(&data);
-        });
-        Ok(0)
+        })?;
+        Ok(u32::try_from(unsent).unwrap_or(u32::MAX))
     }
 
     fn close(&mut self, handle: Resource<Connection>) -> wasmtime::Result<()> {
@@ -104,7 +105,7 @@ impl HostConnection for State {
     fn drop(&mut self, handle: Resource<Connection>) -> wasmtime::Result<()> {
         let index = usize::try_from(handle.rep())?;
         if let Some(connection) = self.connections.try_remove(index) {
-            self.perform(move |_| connection.close());
+            self.perform(0, move |_| connection.close())?;
         }
         Ok(())
     }
@@ -122,8 +123,10 @@ impl HostGroup for State {
         member: Resource<Connection>,
     ) -> wasmtime::Result<()> {
         // Membership harms nobody before the commit: until then nothing is written to the group.
-        self.group(&handle)?.add(self.connection(&member)?);
-        Ok(())
+        match self.group(&handle)?.add(self.connection(&member)?) {
+            Admission::Admitted => Ok(()),
+            Admission::Full => wasmtime::bail!("too many memberships in groups"),
+        }
     }
 
     fn remove(
@@ -157,8 +160,7 @@ impl State {
         effect: impl FnOnce(&Rc<Connection>) + 'static,
     ) -> wasmtime::Result<()> {
         let connection = self.connection(handle)?.clone();
-        self.perform(move |_| effect(&connection));
-        Ok(())
+        self.perform(0, move |_| effect(&connection))
     }
 
     fn write_group(
@@ -172,7 +174,6 @@ impl State {
             None => None,
         };
         let group = self.group(handle)?.clone();
-        self.perform(move |_| group.write(data, skip));
-        Ok(())
+        self.perform(data.len(), move |_| group.write(data, skip))
     }
 }

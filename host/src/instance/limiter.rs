@@ -10,6 +10,7 @@ use crate::limits::Limits;
 pub(crate) struct Limiter {
     memory: usize,
     memory_limit: usize,
+    table_elements: usize,
     table_limit: usize,
 }
 
@@ -18,7 +19,7 @@ pub(crate) struct Limiter {
 pub(crate) enum Exceeded {
     #[error("its memory would have grown past {0} bytes")]
     Memory(usize),
-    #[error("a table would have grown past {0} elements")]
+    #[error("its tables would have grown past {0} elements")]
     Table(usize),
 }
 
@@ -26,6 +27,7 @@ impl Limiter {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             memory: 0,
+            table_elements: 0,
             memory_limit: limits.memory,
             table_limit: limits.table_elements,
         }
@@ -54,13 +56,16 @@ impl ResourceLimiter for Limiter {
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > self.table_limit {
+        let grown = desired.saturating_sub(current);
+        let total = self.table_elements.saturating_add(grown);
+        if total > self.table_limit {
             return Err(Exceeded::Table(self.table_limit).into());
         }
+        self.table_elements = total;
         Ok(true)
     }
 }

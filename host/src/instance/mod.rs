@@ -23,7 +23,10 @@ use crate::{
     bindings::exports::nethost::plugin::{
         deferred_handler, handler, session_swap_handler, swap_handler, swap_handler::Refusal,
     },
-    imports::{convert, log::Lines},
+    imports::{
+        convert,
+        log::{self, Lines},
+    },
     limits::Limits,
     plugin::Plugin,
     reactor::{CloseReason, Connection, Group, Handler, Holdings, Id, Origin, Outcome, SessionKey},
@@ -124,7 +127,7 @@ impl Instance {
         holdings: Rc<Holdings>,
         config: &str,
     ) -> Result<Rc<Self>, StartError> {
-        Self::start(plugin, holdings, config, Staging::Held(Vec::new()))
+        Self::start(plugin, holdings, config, Staging::held())
     }
 
     fn start(
@@ -150,7 +153,14 @@ impl Instance {
         let loaded = Self::load(&plugin, &mut store);
         let (handler, deferred_handler, swap) = loaded.map_err(|error| {
             let fault = Fault::of(&error, limits.setup_time);
-            log_fault(&plugin, &holdings, "instantiation", None, &fault, &error);
+            log_fault(
+                &plugin,
+                &holdings,
+                "instantiation",
+                None,
+                &fault,
+                Some(&error),
+            );
             StartError::Broken {
                 call: "instantiation",
                 fault,
@@ -205,6 +215,11 @@ impl Instance {
         &self.plugin
     }
 
+    /// Returns what the host holds for it.
+    pub fn holdings(&self) -> &Rc<Holdings> {
+        &self.holdings
+    }
+
     /// Returns whether a call failed, after which none is made.
     pub fn is_broken(&self) -> bool {
         self.broken.get()
@@ -223,12 +238,14 @@ impl Instance {
         time: Duration,
         call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
     ) -> Result<T, Fault> {
-        if self.calling.replace(true) {
-            return Err(Fault::Reentered);
-        }
         if self.broken.get() {
-            self.calling.set(false);
             return Err(Fault::Trap("it broke before".to_owned()));
+        }
+        if self.calling.replace(true) {
+            self.broken.set(true);
+            let fault = Fault::Reentered;
+            log_fault(&self.plugin, &self.holdings, name, None, &fault, None);
+            return Err(fault);
         }
         let outer = self.holdings.enter(connection.map(|it| it.id()));
         let mut store = self.store.borrow_mut();
@@ -242,7 +259,14 @@ impl Instance {
             self.broken.set(true);
             let fault = Fault::of(&error, time);
             let context = connection.map(|connection| &**connection);
-            log_fault(&self.plugin, &self.holdings, name, context, &fault, &error);
+            log_fault(
+                &self.plugin,
+                &self.holdings,
+                name,
+                context,
+                &fault,
+                Some(&error),
+            );
             fault
         })
     }
@@ -275,7 +299,8 @@ impl Instance {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(message)) => Err(StartError::Refused {
                 call: name,
-                message,
+                // It goes to the operator's terminal.
+                message: log::escape(&message),
             }),
             Err(fault) => Err(StartError::Broken { call: name, fault }),
         }
@@ -393,7 +418,9 @@ impl Instance {
                 message: "the plugin cannot be swapped".to_owned(),
             });
         };
-        let state = saved(old.setup("save", |store| old_shared.call_save(store, format).map(Ok))?)?;
+        let state = saved(old.setup("save", |store| {
+            old.lift_state(store, |store| old_shared.call_save(store, format))
+        })?)?;
         self.setup("restore", |store| {
             shared.call_restore(store, format, &state)
         })?;
@@ -403,9 +430,9 @@ impl Instance {
                 continue;
             };
             let state = saved(old.setup("save-session", |store| {
-                old_sessions
-                    .call_save_session(store, session, format)
-                    .map(Ok)
+                old.lift_state(store, |store| {
+                    old_sessions.call_save_session(store, session, format)
+                })
             })?)?;
             let session = self.setup("restore-session", |store| {
                 let handle = store.data_mut().own(&connection);
@@ -421,6 +448,15 @@ impl Instance {
 
     /// Makes this the instance of its connections, and lets out what was held since [`Self::stage`].
     pub fn commit(self: &Rc<Self>, restored: Vec<Restored>) {
+        let connections = self.holdings.connections();
+        let had_session: Vec<_> = connections
+            .into_iter()
+            .filter(|connection| connection.session().is_some())
+            .collect();
+        // The old version's keys mean nothing here.
+        for connection in &had_session {
+            connection.set_session(None);
+        }
         for Restored {
             connection,
             session,
@@ -428,8 +464,28 @@ impl Instance {
         {
             connection.set_session(Some(session));
         }
+        for connection in had_session {
+            if connection.session().is_none() {
+                connection.end(CloseReason::Trapped);
+            }
+        }
         self.holdings.set_handler(self.clone());
         self.store.borrow_mut().data_mut().release();
+    }
+}
+
+impl Instance {
+    /// Calls for a state, which may be as large as the memory that it was in.
+    fn lift_state<T>(
+        &self,
+        store: &mut Store<State>,
+        call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<Result<T, String>> {
+        let limits = &self.holdings.program().limits;
+        store.set_hostcall_fuel(limits.memory);
+        let state = call(store);
+        store.set_hostcall_fuel(limits.hostcall_bytes);
+        state.map(Ok)
     }
 }
 
@@ -445,7 +501,7 @@ fn saved(state: Result<Vec<u8>, Refusal>) -> Result<Vec<u8>, StartError> {
         Refusal::Busy => StartError::Busy,
         Refusal::Failed(message) => StartError::Refused {
             call: "save",
-            message,
+            message: log::escape(&message),
         },
     })
 }
@@ -486,9 +542,10 @@ fn log_fault(
     call: &str,
     connection: Option<&Connection>,
     fault: &Fault,
-    error: &wasmtime::Error,
+    error: Option<&wasmtime::Error>,
 ) {
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(|backtrace| {
+    let backtrace = error.and_then(|error| error.downcast_ref::<WasmBacktrace>());
+    let backtrace = backtrace.map(|backtrace| {
         let frames = backtrace.frames().iter();
         let names: Vec<_> = frames
             .map(|frame| {
@@ -506,8 +563,8 @@ fn log_fault(
         connection = connection.map(|connection| connection.id().0),
         peer = connection.map(|connection| connection.peer().to_string()),
         backtrace,
-        "{call} {fault}; this instance and its {} connections end",
-        holdings.connection_count(),
+        connections = holdings.connection_count(),
+        "{call} {fault}; this instance ends"
     );
 }
 

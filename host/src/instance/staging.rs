@@ -12,7 +12,22 @@ pub(crate) enum Staging {
     /// They happen at once.
     Live,
     /// They wait for the commit, in order.
-    Held(Vec<Effect>),
+    Held {
+        /// What waits.
+        effects: Vec<Effect>,
+        /// Bytes that wait to be written.
+        bytes: usize,
+    },
+}
+
+impl Staging {
+    /// Everything waits, and nothing does yet.
+    pub(super) fn held() -> Self {
+        Self::Held {
+            effects: Vec::new(),
+            bytes: 0,
+        }
+    }
 }
 
 /// Something that a host function does to the world.
@@ -44,12 +59,24 @@ impl State {
             .ok_or_else(|| wasmtime::format_err!("a group handle that the host never gave"))
     }
 
-    /// Does something to the world, now or at the commit.
-    pub(crate) fn perform(&mut self, effect: impl FnOnce(&Rc<Holdings>) + 'static) {
+    /// Does something to the world that takes `size` bytes to remember, now or at the commit. What would have to be remembered is limited; an error
+    /// ends the new version, not the old one.
+    pub(crate) fn perform(
+        &mut self,
+        size: usize,
+        effect: impl FnOnce(&Rc<Holdings>) + 'static,
+    ) -> wasmtime::Result<()> {
         match &mut self.staging {
             Staging::Live => effect(&self.holdings),
-            Staging::Held(effects) => effects.push(Box::new(effect)),
+            Staging::Held { effects, bytes } => {
+                *bytes = bytes.saturating_add(size);
+                if effects.len() >= MOST_EFFECTS || *bytes > MOST_BYTES {
+                    wasmtime::bail!("it did too much before it was in charge");
+                }
+                effects.push(Box::new(effect));
+            }
         }
+        Ok(())
     }
 
     /// Returns whether effects happen at once; the hot paths ask before they make one.
@@ -59,10 +86,16 @@ impl State {
 
     /// Lets out what was held.
     pub(super) fn release(&mut self) {
-        if let Staging::Held(effects) = std::mem::replace(&mut self.staging, Staging::Live) {
+        if let Staging::Held { effects, .. } = std::mem::replace(&mut self.staging, Staging::Live) {
             for effect in effects {
                 effect(&self.holdings);
             }
         }
     }
 }
+
+/// Effects that a new version may cause before it is in charge: some for each of 50,000 connections.
+const MOST_EFFECTS: usize = 500_000;
+
+/// Bytes that it may write before: 64 MiB.
+const MOST_BYTES: usize = 64 << 20;

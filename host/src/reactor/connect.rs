@@ -1,8 +1,15 @@
 //! Outbound: look-ups and connections, each address checked against the grants.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+};
 
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::Semaphore,
+};
 
 use super::handler::{Addresses, ErrorKind, OperationError};
 use crate::{
@@ -13,6 +20,10 @@ use crate::{
 
 /// Reads what a plugin wants to connect to, and refuses what no grant can cover.
 pub(super) fn check(endpoint: &str, grants: &Grants) -> Result<Endpoint, OperationError> {
+    if endpoint.len() > LONGEST_ENDPOINT {
+        let message = format!("an endpoint has at most {LONGEST_ENDPOINT} bytes");
+        return Err(OperationError::new(ErrorKind::Invalid, message));
+    }
     let endpoint: Endpoint = endpoint
         .parse()
         .map_err(|error| OperationError::new(ErrorKind::Invalid, format!("{error}")))?;
@@ -38,12 +49,13 @@ pub(super) fn check(endpoint: &str, grants: &Grants) -> Result<Endpoint, Operati
 /// Refuses to look up a name that no grant can cover.
 pub(super) fn check_name(name: &str, grants: &Grants) -> Result<String, OperationError> {
     let is_name = !name.is_empty()
-        && name.len() <= 253
+        && name.len() <= LONGEST_NAME
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     if !is_name {
-        let message = format!("`{}` is not a host name", name.escape_debug());
+        let shown: String = name.chars().take(LONGEST_NAME).collect();
+        let message = format!("`{}` is not a host name", shown.escape_debug());
         return Err(OperationError::new(ErrorKind::Invalid, message));
     }
     let name = name.to_ascii_lowercase();
@@ -58,9 +70,10 @@ pub(super) fn check_name(name: &str, grants: &Grants) -> Result<String, Operatio
 pub(super) async fn connect(
     endpoint: &Endpoint,
     grants: &Grants,
+    look_ups: &Arc<Semaphore>,
 ) -> Result<(Transport, (Address, Address)), OperationError> {
     match endpoint {
-        Endpoint::Tcp(tcp) => connect_tcp(tcp, grants).await,
+        Endpoint::Tcp(tcp) => connect_tcp(tcp, grants, look_ups).await,
         Endpoint::Unix(endpoint) => {
             let stream = UnixStream::connect(&endpoint.path).await?;
             let addresses = unix::addresses(&stream)?;
@@ -72,10 +85,14 @@ pub(super) async fn connect(
 async fn connect_tcp(
     endpoint: &TcpEndpoint,
     grants: &Grants,
+    look_ups: &Arc<Semaphore>,
 ) -> Result<(Transport, (Address, Address)), OperationError> {
     let (name, candidates) = match &endpoint.host {
         HostName::Address(address) => (None, vec![SocketAddr::new(*address, endpoint.port)]),
-        HostName::Name(name) => (Some(name.as_str()), find(name, endpoint.port).await?),
+        HostName::Name(name) => (
+            Some(name.as_str()),
+            find(name, endpoint.port, look_ups).await?,
+        ),
     };
     let mut error = denied(&format!("tcp://{}:{}", endpoint.host, endpoint.port));
     for address in candidates {
@@ -96,24 +113,42 @@ async fn connect_tcp(
 }
 
 /// Looks up the addresses of a name.
-pub(super) async fn look_up(name: &str) -> Result<Addresses, OperationError> {
-    Ok(find(name, 0)
+pub(super) async fn look_up(
+    name: &str,
+    look_ups: &Arc<Semaphore>,
+) -> Result<Addresses, OperationError> {
+    Ok(find(name, 0, look_ups)
         .await?
         .into_iter()
         .map(Address::Socket)
         .collect())
 }
 
-async fn find(name: &str, port: u16) -> Result<Vec<SocketAddr>, OperationError> {
+/// Looks up a name in a thread of its own. The permit goes with the thread, not with who waits for it: a look-up that was cancelled still
+/// takes its place until it ends.
+async fn find(
+    name: &str,
+    port: u16,
+    look_ups: &Arc<Semaphore>,
+) -> Result<Vec<SocketAddr>, OperationError> {
     let not_found = |error: Option<io::Error>| {
         let reason =
             error.map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
         OperationError::new(ErrorKind::NameNotFound, format!("`{name}`: {reason}"))
     };
-    let addresses: Vec<_> = tokio::net::lookup_host((name, port))
+    let permit = Arc::clone(look_ups)
+        .acquire_owned()
         .await
-        .map_err(|error| not_found(Some(error)))?
-        .collect();
+        .map_err(|closed| not_found(Some(io::Error::other(closed))))?;
+    let wanted = name.to_owned();
+    let addresses = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let found = (wanted.as_str(), port).to_socket_addrs();
+        found.map(Iterator::collect::<Vec<_>>)
+    })
+    .await
+    .map_err(|failed| not_found(Some(failed.into())))?
+    .map_err(|error| not_found(Some(error)))?;
     if addresses.is_empty() {
         return Err(not_found(None));
     }
@@ -124,3 +159,9 @@ fn denied(what: &str) -> OperationError {
     let message = format!("{what} is not granted; the operator may grant it with --allow-connect");
     OperationError::new(ErrorKind::Denied, message)
 }
+
+/// An endpoint that a plugin names; longer than any host name and path: 1 KiB.
+const LONGEST_ENDPOINT: usize = 1 << 10;
+
+/// A host name's bytes (RFC 1035, section 2.3.4, less the root's).
+const LONGEST_NAME: usize = 253;

@@ -147,6 +147,11 @@ impl Connection {
         }
     }
 
+    /// Returns how many bytes are unsent.
+    pub fn unsent(&self) -> usize {
+        self.outbox.borrow().len()
+    }
+
     /// Sends what is queued, then closes.
     pub fn close(&self) {
         if self.phase.get() == Phase::Open {
@@ -282,7 +287,7 @@ impl Connection {
     }
 
     /// Ends the connection, whatever is unsent. The first reason stays.
-    pub(super) fn end(&self, reason: CloseReason) {
+    pub(crate) fn end(&self, reason: CloseReason) {
         if self.phase.get() != Phase::Lost {
             let mut fate = self.fate.borrow_mut();
             if fate.is_none() {
@@ -291,6 +296,14 @@ impl Connection {
                 self.wake();
             }
         }
+    }
+
+    pub(super) fn admit_membership(&self) -> bool {
+        self.holdings.admit_member()
+    }
+
+    pub(super) fn left_group(&self) {
+        self.holdings.member_left();
     }
 
     pub(super) fn joined(&self, group: &Rc<Group>) {
@@ -420,9 +433,11 @@ impl Connection {
     pub(super) async fn serve(self: Rc<Self>) {
         let reason = std::future::poll_fn(|cx| self.poll(cx)).await;
         let transport = self.lose(&reason);
+        let holdings = self.holdings.clone();
         if let Some(transport) = transport {
             linger(transport, self).await;
         }
+        holdings.lingered();
     }
 
     fn poll(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {

@@ -12,6 +12,16 @@ pub struct Group {
     members: RefCell<Members>,
 }
 
+/// Whether a connection may be added to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Admission {
+    /// It is a member.
+    Admitted,
+    /// The instance has as many memberships as it may have.
+    Full,
+}
+
 #[derive(Debug, Default)]
 struct Members {
     list: Vec<Rc<Connection>>,
@@ -19,20 +29,24 @@ struct Members {
 }
 
 impl Group {
-    /// Adds a connection; does nothing if it is a member, or lost.
-    pub fn add(self: &Rc<Self>, connection: &Rc<Connection>) {
+    /// Adds a connection; does nothing if it is a member, or lost. Returns whether the instance may have another membership.
+    pub fn add(self: &Rc<Self>, connection: &Rc<Connection>) -> Admission {
         if connection.is_lost() {
-            return;
+            return Admission::Admitted;
         }
         let members = &mut *self.members.borrow_mut();
         let position = members.list.len();
         if let std::collections::hash_map::Entry::Vacant(entry) =
             members.position.entry(connection.id())
         {
+            if !connection.admit_membership() {
+                return Admission::Full;
+            }
             entry.insert(position);
             members.list.push(connection.clone());
             connection.joined(self);
         }
+        Admission::Admitted
     }
 
     /// Removes a connection; does nothing if it is no member.
@@ -57,7 +71,7 @@ impl Group {
         let Some(position) = members.position.remove(&id) else {
             return false;
         };
-        members.list.swap_remove(position);
+        members.list.swap_remove(position).left_group();
         if let Some(moved) = members.list.get(position) {
             members.position.insert(moved.id(), position);
         }
@@ -68,6 +82,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         for member in self.members.get_mut().list.drain(..) {
+            member.left_group();
             member.forget_dropped_groups();
         }
     }

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::AbortHandle,
+    time::Instant,
+};
 
 use super::{
     connect,
@@ -53,7 +57,13 @@ pub struct Holdings {
     results: RefCell<HashMap<Id, Addresses>>,
     changed: Notify,
     ended: Cell<bool>,
+    /// Connections that are lost, and whose last bytes are on their way.
+    lingering: Cell<usize>,
+    /// Memberships in groups, all groups together.
+    memberships: Cell<usize>,
     empty: Notify,
+    /// Look-ups wait for one of these: getaddrinfo takes a thread.
+    look_ups: Arc<Semaphore>,
     pub(super) traffic: Traffic,
 }
 
@@ -96,7 +106,10 @@ impl Holdings {
             results: RefCell::default(),
             changed: Notify::new(),
             ended: Cell::new(false),
+            lingering: Cell::new(0),
+            memberships: Cell::new(0),
             empty: Notify::new(),
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
             traffic: Traffic::default(),
         });
         tokio::task::spawn_local(holdings.clone().drive());
@@ -178,9 +191,32 @@ impl Holdings {
         for id in connection.operations().take() {
             self.cancel(id);
         }
+        self.lingering.set(self.lingering.get() + 1);
         if self.connections.borrow().is_empty() {
             self.empty.notify_waiters();
         }
+    }
+
+    /// A lost connection's last bytes have gone, or were given up.
+    pub(super) fn lingered(&self) {
+        self.lingering.set(self.lingering.get().saturating_sub(1));
+        if self.lingering.get() == 0 {
+            self.empty.notify_waiters();
+        }
+    }
+
+    /// Counts a membership of a group, unless there are too many.
+    pub(crate) fn admit_member(&self) -> bool {
+        let admitted = self.memberships.get() < self.program.limits.memberships;
+        if admitted {
+            self.memberships.set(self.memberships.get() + 1);
+        }
+        admitted
+    }
+
+    pub(super) fn member_left(&self) {
+        self.memberships
+            .set(self.memberships.get().saturating_sub(1));
     }
 
     /// The instance broke: its connections end, its operations are forgotten, and it is not called again.
@@ -188,10 +224,10 @@ impl Holdings {
         self.finish(&CloseReason::Trapped);
     }
 
-    /// Closes every connection with the reason and forgets the handler.
+    /// Closes every connection with the reason, and forgets the handler once it was told.
     pub fn finish(&self, reason: &CloseReason) {
         if *reason == CloseReason::Trapped {
-            // The caller may be the handler itself; it is dropped by the task that ends the timers.
+            // The caller may be the handler itself: it holds a reference of its own until it returns.
             self.handler.borrow_mut().take();
         }
         for connection in self.connections.borrow().values() {
@@ -210,6 +246,27 @@ impl Holdings {
             }
             emptied.await;
         }
+    }
+
+    /// Returns once no lost connection has last bytes on their way, which is a second after the last was lost at the latest.
+    pub async fn settled(&self) {
+        loop {
+            let settled = self.empty.notified();
+            if self.lingering.get() == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Returns whether so many operations are in flight that not even a refusal can be noted for a further one.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.operations.borrow().len() >= 2 * self.program.limits.operations
+    }
+
+    /// Returns whether a further connection would be one too many.
+    pub(crate) fn is_full(&self) -> bool {
+        self.connections.borrow().len() >= self.program.limits.connections
     }
 }
 
@@ -267,9 +324,14 @@ impl Holdings {
         }
     }
 
-    /// Takes the addresses that a look-up found.
-    pub fn take_addresses(&self, id: Id) -> Addresses {
-        self.results.borrow_mut().remove(&id).unwrap_or_default()
+    /// Returns the addresses that a look-up found.
+    pub fn addresses(&self, id: Id) -> Addresses {
+        self.results.borrow().get(&id).cloned().unwrap_or_default()
+    }
+
+    /// Forgets the addresses that a look-up found.
+    pub fn forget_addresses(&self, id: Id) {
+        self.results.borrow_mut().remove(&id);
     }
 
     /// Forgets an operation.
@@ -290,9 +352,17 @@ impl Holdings {
 
     async fn dial(self: Rc<Self>, id: Id, endpoint: crate::endpoint::Endpoint) {
         let limit = self.program.limits.connect_time;
-        let connected =
-            tokio::time::timeout(limit, connect::connect(&endpoint, &self.program.grants)).await;
+        if self.is_full() {
+            let message = format!("{} connections are open", self.connection_count());
+            return self.deliver(id, Err(OperationError::new(ErrorKind::Limit, message)));
+        }
+        let connected = tokio::time::timeout(
+            limit,
+            connect::connect(&endpoint, &self.program.grants, &self.look_ups),
+        )
+        .await;
         let outcome = match connected {
+            Ok(Ok(_)) if self.ended.get() => return,
             Ok(Ok((transport, addresses))) => {
                 let connection = self.connection(Some(transport), addresses);
                 let made = connection.make(&Origin::Dialed(id));
@@ -317,17 +387,18 @@ impl Holdings {
 
     async fn look_up(self: Rc<Self>, id: Id, name: String) {
         let limit = self.program.limits.connect_time;
-        let outcome = match tokio::time::timeout(limit, connect::look_up(&name)).await {
-            Ok(Ok(addresses)) => {
-                self.results.borrow_mut().insert(id, addresses);
-                Ok(Value::Ready)
-            }
-            Ok(Err(error)) => Err(error),
-            Err(_elapsed) => Err(OperationError::new(
-                ErrorKind::Timeout,
-                format!("no answer for {name} within {limit:?}"),
-            )),
-        };
+        let outcome =
+            match tokio::time::timeout(limit, connect::look_up(&name, &self.look_ups)).await {
+                Ok(Ok(addresses)) => {
+                    self.results.borrow_mut().insert(id, addresses);
+                    Ok(Value::Ready)
+                }
+                Ok(Err(error)) => Err(error),
+                Err(_elapsed) => Err(OperationError::new(
+                    ErrorKind::Timeout,
+                    format!("no answer for {name} within {limit:?}"),
+                )),
+            };
         self.deliver(id, outcome);
     }
 
@@ -344,7 +415,9 @@ impl Holdings {
         {
             connection.operations().borrow_mut().push(id);
         }
-        let full = self.operations.borrow().len() >= self.program.limits.operations;
+        // Results that nobody takes count as well.
+        let count = self.operations.borrow().len() + self.results.borrow().len();
+        let full = count >= self.program.limits.operations;
         let work = if full { Work::Decided } else { work(id) };
         self.operations
             .borrow_mut()
@@ -392,17 +465,24 @@ impl Holdings {
     /// Completes timers, and what was decided at once, until the instance ends.
     async fn drive(self: Rc<Self>) {
         while !self.ended.get() {
-            // Only what waits now: a plugin that slices its work with `after(0)` lets the others have their turn.
-            let decided = std::mem::take(&mut *self.outcomes.borrow_mut());
-            for (id, outcome) in decided {
-                self.deliver(id, outcome);
+            // Only what waits now, and not too much of it: a plugin that slices its work with `after(0)`, and one that has many timers, let
+            // the others have their turn.
+            let waiting = self.outcomes.borrow().len().min(COMPLETIONS_PER_TURN);
+            for _ in 0..waiting {
+                let decided = self.outcomes.borrow_mut().pop_front();
+                if let Some((id, outcome)) = decided {
+                    self.deliver(id, outcome);
+                }
             }
             let now = Instant::now();
-            while let Some((deadline, id)) = self.due(now) {
+            for _ in 0..COMPLETIONS_PER_TURN {
+                let Some((deadline, id)) = self.due(now) else {
+                    break;
+                };
                 self.timers.borrow_mut().remove(&(deadline, id));
                 self.deliver(id, Ok(Value::Nothing));
             }
-            if !self.outcomes.borrow().is_empty() {
+            if !self.outcomes.borrow().is_empty() || self.due(now).is_some() {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -423,6 +503,10 @@ impl Holdings {
                 task.abort();
             }
         }
+        // The handler knows these holdings, and they know it: without this neither would ever be freed.
+        self.emptied().await;
+        let handler = self.handler.borrow_mut().take();
+        drop(handler);
     }
 
     fn due(&self, now: Instant) -> Option<(Instant, Id)> {
@@ -448,6 +532,12 @@ impl Traffic {
         self.sent.set(self.sent.get() + count as u64);
     }
 }
+
+/// Completions of one instance before the other tasks of the worker get their turn.
+const COMPLETIONS_PER_TURN: usize = 64;
+
+/// Look-ups of one instance at a time; further ones wait.
+const LOOK_UPS: usize = 16;
 
 impl std::fmt::Debug for dyn Handler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -74,8 +74,17 @@ impl Acceptor {
                 return;
             }
         };
-        while let Some(accepted) = waiting() {
-            take(accepted);
+        // A flood of connections must not keep a drain from ending.
+        for _ in 0..MOST_WAITING {
+            match waiting() {
+                Ok(accepted) => take(accepted),
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting what waits in the queue");
+                    break;
+                }
+            }
         }
     }
 
@@ -96,8 +105,8 @@ impl Acceptor {
         }
     }
 
-    /// Returns a function that accepts the next connection of the queue, and returns none when the queue is empty.
-    fn into_waiting(self) -> io::Result<Box<dyn FnMut() -> Option<Accepted>>> {
+    /// Returns a function that accepts the next connection of the queue, without waiting for one.
+    fn into_waiting(self) -> io::Result<Box<dyn FnMut() -> io::Result<Accepted>>> {
         Ok(match self {
             Self::Tcp {
                 socket,
@@ -106,17 +115,17 @@ impl Acceptor {
             } => {
                 let socket = socket.into_std()?;
                 Box::new(move || {
-                    let (stream, _) = socket.accept().ok()?;
-                    stream.set_nonblocking(true).ok()?;
-                    Self::accepted_tcp(TcpStream::from_std(stream).ok()?, nodelay, keepalive).ok()
+                    let (stream, _) = socket.accept()?;
+                    stream.set_nonblocking(true)?;
+                    Self::accepted_tcp(TcpStream::from_std(stream)?, nodelay, keepalive)
                 })
             }
             Self::Unix { socket } => {
                 let socket = socket.into_std()?;
                 Box::new(move || {
-                    let (stream, _) = socket.accept().ok()?;
-                    stream.set_nonblocking(true).ok()?;
-                    Self::accepted_unix(UnixStream::from_std(stream).ok()?).ok()
+                    let (stream, _) = socket.accept()?;
+                    stream.set_nonblocking(true)?;
+                    Self::accepted_unix(UnixStream::from_std(stream)?)
                 })
             }
         })
@@ -157,3 +166,6 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 /// How long accepting pauses when the system has no more descriptors or memory: 100 ms.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections of one queue that a drain still accepts: as many as the largest backlog.
+const MOST_WAITING: usize = 65_535;

@@ -20,7 +20,7 @@ mod connect;
 mod listener;
 
 pub use connection::Connection;
-pub use group::Group;
+pub use group::{Admission, Group};
 pub use handler::{
     Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, SessionKey,
     Value,
@@ -28,4 +28,4 @@ pub use handler::{
 pub use holdings::{Holdings, Program, Traffic};
 pub(crate) use listener::{Accepted, Acceptor};
 pub use worker::Worker;
-pub(crate) use worker::WorkerHandle;
+pub(crate) use worker::{WorkerHandle, abort_on_panic};

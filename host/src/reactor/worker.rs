@@ -111,10 +111,11 @@ impl WorkerHandle {
         let (jobs, inbox) = mpsc::unbounded_channel();
         let (started, result) = std::sync::mpsc::channel();
         thread::Builder::new()
-            .name(format!("worker-{index}"))
+            .name(format!("{WORKER}{index}"))
             .spawn(move || {
                 let runtime = Builder::new_current_thread()
                     .enable_all()
+                    .max_blocking_threads(BLOCKING_THREADS)
                     .build_local(LocalOptions::default());
                 match runtime {
                     Ok(runtime) => {
@@ -150,6 +151,25 @@ impl WorkerHandle {
         receiver.await.ok()
     }
 }
+
+/// Ends the process when a worker panics. That is a bug of the host; tokio would catch it, and a task that everything else depends on would be missing
+/// without a word. A supervisor starts the process again.
+pub(crate) fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        let thread = thread::current();
+        if thread.name().is_some_and(|name| name.starts_with(WORKER)) {
+            std::process::abort();
+        }
+    }));
+}
+
+/// Threads of one worker for look-ups: 64, so that slow ones of one service leave some for the others.
+const BLOCKING_THREADS: usize = 64;
+
+/// What the names of worker threads begin with.
+const WORKER: &str = "nethost-worker-";
 
 async fn work(mut inbox: mpsc::UnboundedReceiver<Job>) {
     let worker = Worker::start();

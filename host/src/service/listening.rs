@@ -38,6 +38,14 @@ impl Socket {
     }
 }
 
+impl Socket {
+    pub(super) fn url(&self) -> &str {
+        match self {
+            Self::Tcp { url, .. } | Self::Unix { url, .. } => url,
+        }
+    }
+}
+
 impl Listening {
     /// Binds every endpoint for that many workers.
     pub(super) async fn bind(

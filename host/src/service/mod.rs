@@ -12,7 +12,7 @@ use std::{
     num::NonZeroUsize,
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -22,14 +22,14 @@ use listening::{Listening, Socket};
 use slot::Slot;
 pub use swap::{SwapError, Swapped};
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
     endpoint::Endpoint,
     instance::StartError,
     manifest::Isolation,
     plugin::Plugin,
-    reactor::{Handler, Holdings, Program, WorkerHandle},
+    reactor::{Handler, Holdings, Program, WorkerHandle, abort_on_panic},
 };
 
 /// The worker threads, and the services on them.
@@ -78,6 +78,8 @@ pub struct Service {
     workers: BTreeMap<usize, WorkerHandle>,
     listening: Listening,
     stop: watch::Sender<bool>,
+    /// One swap at a time.
+    swapping: Mutex<()>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,7 +130,11 @@ impl ServiceError {
 
 impl Host {
     /// Starts the workers.
+    ///
+    /// A panic on one of them ends the process: it is a bug of the host, and half a host is worse than one that is started again.
     pub fn start(workers: NonZeroUsize) -> io::Result<Self> {
+        static ABORT_ON_PANIC: Once = Once::new();
+        ABORT_ON_PANIC.call_once(abort_on_panic);
         let workers = (0..workers.get())
             .map(WorkerHandle::spawn)
             .collect::<io::Result<_>>()?;
@@ -168,12 +174,16 @@ impl Host {
             workers,
             listening,
             stop: watch::Sender::new(false),
+            swapping: Mutex::new(()),
         };
-        if let Err(error) = service.open(&protocol).await {
+        let mut started = service.open(&protocol).await;
+        if started.is_ok() {
+            started = service.accept(sockets).await;
+        }
+        if let Err(error) = started {
             service.forget();
             return Err(error);
         }
-        service.accept(sockets);
         Ok(service)
     }
 }
@@ -194,6 +204,20 @@ impl Service {
     pub async fn drain(self, deadline: Duration) -> usize {
         self.stop.send_replace(true);
         let id = self.id;
+        // First every worker accepts what waits, and hands over what is another's; only then is it certain that no connection comes any more.
+        for worker in self.workers.values() {
+            worker
+                .call(move |_, accepted| {
+                    if let Some(slot) = Slot::find(id) {
+                        tokio::task::spawn_local(async move {
+                            slot.accept_rest().await;
+                            // Who waits for it is gone only if the host goes.
+                            let _gone = accepted.send(());
+                        });
+                    }
+                })
+                .await;
+        }
         let (sender, mut counts) = mpsc::unbounded_channel();
         for worker in self.workers.values() {
             let counts = sender.clone();
@@ -249,20 +273,26 @@ impl Service {
     }
 
     /// Gives every worker its sockets.
-    fn accept(&self, sockets: Vec<Socket>) {
+    async fn accept(&self, sockets: Vec<Socket>) -> Result<(), ServiceError> {
         let workers: Vec<_> = self.workers.values().cloned().collect();
         for socket in sockets {
             let Some(worker) = workers.get(socket.worker()) else {
                 continue;
             };
             let (id, stop) = (self.id, self.stop.subscribe());
-            let others = workers.clone();
-            worker.run(move |_| {
-                if let Some(slot) = Slot::find(id) {
-                    slot.accept(socket, &others, stop);
-                }
-            });
+            let (endpoint, others) = (socket.url().to_string(), workers.clone());
+            worker
+                .call(move |_, accepting| {
+                    if let Some(slot) = Slot::find(id) {
+                        // Who waits for it is gone only if the host goes.
+                        let _gone = accepting.send(slot.accept(socket, &others, stop));
+                    }
+                })
+                .await
+                .ok_or(ServiceError::WorkerEnded)?
+                .map_err(|error| ServiceError::Listen { endpoint, error })?;
         }
+        Ok(())
     }
 
     fn forget(&self) {

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    io,
     rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, Instant},
@@ -32,7 +33,7 @@ pub(super) struct Slot {
     /// A new version, made but not yet in charge.
     pub(super) staged: RefCell<Option<Rc<Instance>>>,
     acceptors: RefCell<Vec<JoinHandle<()>>>,
-    backoff: Cell<Option<Backoff>>,
+    backoff: Cell<Backoff>,
     /// The connections limit was reached and said so.
     full: Cell<bool>,
 }
@@ -45,11 +46,17 @@ pub(super) struct Running {
     pub(super) instance: Weak<Instance>,
 }
 
-/// No new instance is tried before this time.
-#[derive(Clone, Copy, Debug)]
+/// How the last instances fared.
+#[derive(Clone, Copy, Debug, Default)]
 struct Backoff {
-    until: Instant,
-    delay: Duration,
+    /// When the last instance was made.
+    made: Option<Instant>,
+    /// How many in a row broke soon.
+    short_lives: u32,
+    /// No new instance is tried before this time.
+    until: Option<Instant>,
+    /// The last delay.
+    delay: Option<Duration>,
 }
 
 impl Slot {
@@ -67,11 +74,15 @@ impl Slot {
             running: RefCell::default(),
             staged: RefCell::default(),
             acceptors: RefCell::default(),
-            backoff: Cell::new(None),
+            backoff: Cell::default(),
             full: Cell::new(false),
         });
         let running = slot.make()?;
         *slot.running.borrow_mut() = Some(running);
+        slot.backoff.set(Backoff {
+            made: Some(Instant::now()),
+            ..Backoff::default()
+        });
         SLOTS.with_borrow_mut(|slots| slots.insert(id, slot));
         Ok(())
     }
@@ -96,7 +107,7 @@ impl Slot {
         socket: Socket,
         workers: &[WorkerHandle],
         stop: watch::Receiver<bool>,
-    ) {
+    ) -> io::Result<()> {
         let (acceptor, take): (_, Rc<dyn Fn(Accepted)>) = match socket {
             Socket::Tcp {
                 socket,
@@ -113,25 +124,23 @@ impl Slot {
                 self.clone().spread(url, workers.to_vec()),
             ),
         };
-        match acceptor {
-            Ok(acceptor) => {
-                let task = tokio::task::spawn_local(acceptor.run(stop, take));
-                self.acceptors.borrow_mut().push(task);
-            }
-            Err(error) => {
-                tracing::error!(service = self.program.service, %error, "registering a listener");
-            }
-        }
+        let task = tokio::task::spawn_local(acceptor?.run(stop, take));
+        self.acceptors.borrow_mut().push(task);
+        Ok(())
     }
 
-    /// Stops, and returns how many connections had to be closed at the deadline.
-    pub(super) async fn drain(self: Rc<Self>, deadline: Duration) -> usize {
+    /// Returns once what waited to be accepted is accepted, and the sockets are closed.
+    pub(super) async fn accept_rest(&self) {
         let acceptors = self.acceptors.take();
         for acceptor in acceptors {
             if let Err(error) = acceptor.await {
                 tracing::error!(service = self.program.service, %error, "a listener's task ended");
             }
         }
+    }
+
+    /// Stops, and returns how many connections had to be closed at the deadline.
+    pub(super) async fn drain(self: Rc<Self>, deadline: Duration) -> usize {
         let Some(Running { holdings, .. }) = self.running.borrow().clone() else {
             return 0;
         };
@@ -147,6 +156,8 @@ impl Slot {
             // They end in their own tasks' next turn; a second is for a machine under load.
             let _elapsed = tokio::time::timeout(Duration::from_secs(1), holdings.emptied()).await;
         }
+        // The last words are on their way; to exit now could destroy them.
+        holdings.settled().await;
         left
     }
 
@@ -165,22 +176,25 @@ impl Slot {
             return Some(running.clone());
         }
         let now = Instant::now();
-        let backoff = self.backoff.get();
-        if backoff.is_some_and(|backoff| now < backoff.until) {
+        if self.backoff.get().until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.note_end(now);
+        if self.backoff.get().until.is_some_and(|until| now < until) {
             return None;
         }
         match self.make() {
             Ok(running) => {
-                self.backoff.set(None);
                 *self.running.borrow_mut() = Some(running.clone());
+                self.backoff.set(Backoff {
+                    made: Some(now),
+                    until: None,
+                    ..self.backoff.get()
+                });
                 Some(running)
             }
             Err(error) => {
-                let delay = backoff.map_or(FIRST_BACKOFF, |backoff| {
-                    (backoff.delay * 2).min(LONGEST_BACKOFF)
-                });
-                let until = now + delay;
-                self.backoff.set(Some(Backoff { until, delay }));
+                let delay = self.back_off(now);
                 tracing::error!(
                     service = self.program.service,
                     error = crate::chain(&error),
@@ -190,6 +204,47 @@ impl Slot {
                 None
             }
         }
+    }
+
+    /// The last instance broke. Now and then that is nothing, and the next connection is served at once; again and again, each time within a second, is a
+    /// plugin that cannot serve, or a peer that knows how to break it.
+    fn note_end(&self, now: Instant) {
+        let mut backoff = self.backoff.get();
+        let Some(made) = backoff.made.take() else {
+            return;
+        };
+        let was_short = now.duration_since(made) < SHORT_LIFE;
+        backoff.short_lives = if was_short {
+            backoff.short_lives + 1
+        } else {
+            0
+        };
+        if !was_short {
+            backoff.delay = None;
+        }
+        self.backoff.set(backoff);
+        if backoff.short_lives > SHORT_LIVES {
+            let delay = self.back_off(now);
+            tracing::error!(
+                service = self.program.service,
+                retry = ?delay,
+                "its instances break again and again; connections are refused meanwhile"
+            );
+        }
+    }
+
+    /// Refuses connections for a while, each time for longer.
+    fn back_off(&self, now: Instant) -> Duration {
+        let backoff = self.backoff.get();
+        let delay = backoff
+            .delay
+            .map_or(FIRST_BACKOFF, |delay| (delay * 2).min(LONGEST_BACKOFF));
+        self.backoff.set(Backoff {
+            until: Some(now + delay),
+            delay: Some(delay),
+            ..backoff
+        });
+        delay
     }
 
     fn make(&self) -> Result<Running, StartError> {
@@ -221,7 +276,7 @@ impl Slot {
         let Some(Running { holdings, .. }) = self.current() else {
             return;
         };
-        let full = holdings.connection_count() >= self.program.limits.connections;
+        let full = holdings.is_full();
         if full && !self.full.get() {
             tracing::warn!(
                 service = self.program.service,
@@ -264,6 +319,12 @@ impl Slot {
         })
     }
 }
+
+/// An instance that breaks within this time of its making was short-lived.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+
+/// So many short-lived instances in a row are replaced at once; after the next one the service backs off.
+const SHORT_LIVES: u32 = 5;
 
 /// After the first failure to make an instance: 1 s.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);

@@ -18,7 +18,6 @@ use super::{
 use crate::{
     instance::{Instance, Restored, StartError},
     plugin::Plugin,
-    reactor::CloseReason,
 };
 
 /// What a swap did.
@@ -47,9 +46,12 @@ pub enum SwapError {
     /// The service is native.
     #[error("the service is not a plugin")]
     Native,
-    /// Not every worker answered in time.
+    /// A worker has ended, which it does only with the host.
     #[error("a worker did not answer")]
     WorkerSilent,
+    /// The workers would have stood still for too long.
+    #[error("moving the sessions took more than {0:?}")]
+    TookTooLong(Duration),
 }
 
 enum Decision {
@@ -61,6 +63,7 @@ impl Service {
     /// Swaps the plugin. On an error everything is as it was.
     pub async fn swap(&self, plugin: Arc<Plugin>, config: Arc<str>) -> Result<Swapped, SwapError> {
         let protocol = Protocol::Plugin { plugin, config };
+        let _alone = self.swapping.lock().await;
         let staged = self.stage(&protocol).await;
         let swapped = match staged {
             Ok(()) => self.migrate(&protocol).await,
@@ -112,14 +115,16 @@ impl Service {
         }
         let mut failure = None;
         let mut swapped = Swapped::default();
+        let deadline = tokio::time::Instant::now() + LONGEST_PAUSE;
         for result in results {
-            match result.await {
-                Ok(Ok(part)) => {
+            match tokio::time::timeout_at(deadline, result).await {
+                Ok(Ok(Ok(part))) => {
                     swapped.sessions += part.sessions;
                     swapped.pause = swapped.pause.max(part.pause);
                 }
-                Ok(Err(error)) => failure = Some(error),
-                Err(_ended) => failure = Some(SwapError::WorkerSilent),
+                Ok(Ok(Err(error))) => failure = failure.or(Some(error)),
+                Ok(Err(_ended)) => failure = failure.or(Some(SwapError::WorkerSilent)),
+                Err(_elapsed) => failure = failure.or(Some(SwapError::TookTooLong(LONGEST_PAUSE))),
             }
         }
         for decide in decisions {
@@ -127,7 +132,7 @@ impl Service {
                 None => Decision::Commit,
                 Some(_) => Decision::GoBack,
             };
-            // A worker that does not listen any more has given up by itself.
+            // A worker that does not listen has failed, and gone back by itself.
             let _gone = decide.send(decision);
         }
         failure.map_or(Ok(swapped), Err)
@@ -158,33 +163,57 @@ impl Slot {
         decision: &mpsc::Receiver<Decision>,
     ) {
         let started = Instant::now();
-        let staged = self.staged.take();
-        let moved = self.restore(staged.as_ref());
-        let (restored, result) = match moved {
-            Ok(restored) => {
-                let sessions = restored.len();
-                let pause = started.elapsed();
-                (restored, Ok(Swapped { sessions, pause }))
-            }
-            Err(error) => (Vec::new(), Err(error)),
+        let moved = self.restore(&protocol);
+        let result = match &moved {
+            Ok((_, restored)) => Ok(Swapped {
+                sessions: restored.len(),
+                pause: started.elapsed(),
+            }),
+            Err(_) => Err(()),
         };
-        let well = result.is_ok() && report.send(result).is_ok();
-        let decision = decision.recv_timeout(DECISION).unwrap_or(Decision::GoBack);
-        if let (true, Decision::Commit, Some(instance)) = (well, decision, staged) {
-            self.commit(&instance, restored);
+        let (told, moved) = match (result, moved) {
+            (Ok(swapped), Ok(moved)) => (report.send(Ok(swapped)).is_ok(), Some(moved)),
+            (_, Err(error)) => (report.send(Err(error)).is_ok(), None),
+            (Err(()), Ok(_)) => (false, None),
+        };
+        let Some((staged, restored)) = moved.filter(|_| told) else {
+            return;
+        };
+        // Who decides has gone if nothing comes: then everything stays as it was.
+        if let Ok(Decision::Commit) = decision.recv() {
+            if let Some(instance) = staged {
+                self.commit(&instance, restored);
+            }
             *self.protocol.borrow_mut() = protocol;
         }
     }
 
-    fn restore(&self, staged: Option<&Rc<Instance>>) -> Result<Vec<Restored>, SwapError> {
-        let running = self.running.borrow().clone();
-        let (Some(new), Some(Running { instance, .. })) = (staged, running) else {
-            return Err(SwapError::Native);
+    /// Moves every session of this worker to the staged instance. Nothing is changed by it. Without an instance, because the last one broke, there
+    /// is nothing to move.
+    fn restore(&self, protocol: &Protocol) -> Result<Moved, SwapError> {
+        let Some(Running { holdings, instance }) = self.running.borrow().clone() else {
+            return Ok((None, Vec::new()));
         };
-        let Some(old) = instance.upgrade().filter(|old| !old.is_broken()) else {
-            // It broke, and its connections are gone; the new version starts from nothing.
-            return Ok(Vec::new());
+        let Some(old) = instance.upgrade() else {
+            return Ok((None, Vec::new()));
         };
+        let is_of_now = |new: &Rc<Instance>| Rc::ptr_eq(new.holdings(), &holdings);
+        if !self.staged.borrow().as_ref().is_some_and(is_of_now) {
+            // The old version broke and was replaced since the new one was made.
+            self.stage(protocol)?;
+        }
+        let Some(new) = self.staged.take() else {
+            return Ok((None, Vec::new()));
+        };
+        let moved = Self::take_over(&old, &new);
+        if old.is_broken() {
+            // It broke while it was asked for its state: its connections end now, and not when they next have something to say.
+            holdings.fail();
+        }
+        moved.map(|restored| (Some(new), restored))
+    }
+
+    fn take_over(old: &Instance, new: &Instance) -> Result<Vec<Restored>, SwapError> {
         let (readable, written) = (new.formats()?, old.formats()?);
         let Some(format) = readable.iter().find(|format| written.contains(format)) else {
             return Err(SwapError::NoFormat {
@@ -192,25 +221,22 @@ impl Slot {
                 new: readable.join(", "),
             });
         };
-        Ok(new.restore_from(&old, format)?)
+        Ok(new.restore_from(old, format)?)
     }
 
     fn commit(&self, instance: &Rc<Instance>, restored: Vec<Restored>) {
-        let before = self.running.take();
-        if let Some(Running { holdings, .. }) = before {
-            if holdings.handler().is_some() {
-                instance.commit(restored);
-                *self.running.borrow_mut() = Some(Running {
-                    holdings,
-                    instance: Rc::downgrade(instance),
-                });
-            } else {
-                // It broke meanwhile: the next connection gets a fresh instance of the new version.
-                holdings.finish(&CloseReason::Trapped);
-            }
+        let mut running = self.running.borrow_mut();
+        if let Some(running) = &mut *running
+            && running.holdings.handler().is_some()
+        {
+            instance.commit(restored);
+            running.instance = Rc::downgrade(instance);
         }
     }
 }
 
-/// How long a worker waits for the others, at most; then it goes back to the old version by itself: 30 s, several times what restoring may take.
-const DECISION: Duration = Duration::from_secs(30);
+/// A new instance, and the sessions that it made; no instance where there was no old one.
+type Moved = (Option<Rc<Instance>>, Vec<Restored>);
+
+/// How long the workers stand still for a swap, at most; then everything goes back to the old version: 30 s, several times what restoring may take.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream as StdUnixStream},
     },
     path::{Path, PathBuf},
@@ -20,6 +20,8 @@ use crate::endpoint::UnixEndpoint;
 pub(crate) struct UnixListenerFile {
     /// Where the socket is.
     pub(crate) path: PathBuf,
+    /// The file's device and inode: a successor may have put its own in its place.
+    file: (u64, u64),
     /// The socket, until a worker has taken it.
     pub(crate) socket: Option<UnixListener>,
 }
@@ -31,8 +33,10 @@ impl UnixListenerFile {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::unix(&endpoint.path)?)?;
+        let metadata = fs::symlink_metadata(&endpoint.path)?;
         let mut file = Self {
             path: endpoint.path.clone(),
+            file: (metadata.dev(), metadata.ino()),
             socket: None,
         };
         if let Some(mode) = endpoint.mode {
@@ -47,9 +51,9 @@ impl UnixListenerFile {
 
 impl Drop for UnixListenerFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.file);
+        if is_ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "removing a socket");
         }
     }
