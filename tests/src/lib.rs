@@ -3,6 +3,7 @@
 //! * [`host`]: a host as a process of its own, and its log.
 //! * [`client`]: connections with deadlines. Nothing here sleeps: it waits for an event, and panics when it does not come.
 //! * [`dialogue`]: transcripts, played over sockets.
+//! * [`service`]: a service in the test's own process, for what the command line does not offer.
 //! * [`scripted`]: the other end of the guest that does what it is told.
 //! * [`places`]: where the host's program, plugins and guests are.
 //! * [`random`]: the same numbers at every run.
@@ -13,6 +14,7 @@ pub mod host;
 pub mod places;
 pub mod random;
 pub mod scripted;
+pub mod service;
 
 use std::time::Duration;
 

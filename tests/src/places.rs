@@ -85,23 +85,24 @@ pub fn foreign_guest(name: &str) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// Returns the Python in which `cargo xtask test` has installed what is pinned in `xtask/requirements.txt`: in `NETHOST_VENV`, else in
-/// `$XDG_CACHE_HOME/nethost/venv`, else in `~/.cache/nethost/venv`. None if it is not there and `NETHOST_GUESTS` does not say that it must be.
+/// Returns the Python that has what `xtask/requirements.txt` pins: `NETHOST_PYTHON`, else the one in `~/.cache/nethost/venv`. None if it is not
+/// there and `NETHOST_PYTHON` does not say that it must be.
 pub fn python() -> Option<PathBuf> {
     let folder = |name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
+        let value = env::var_os(name).filter(|value| !value.is_empty());
+        value.map(PathBuf::from)
     };
+    if let Some(python) = folder("NETHOST_PYTHON") {
+        assert!(
+            python.is_file(),
+            "{} is missing: run `cargo xtask test`",
+            python.display()
+        );
+        return Some(python);
+    }
     let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
-    let venv = folder("NETHOST_VENV").or_else(|| Some(cache?.join("nethost/venv")));
-    let python = venv.map(|venv| venv.join("bin/python"));
-    let there = python.clone().filter(|python| python.is_file());
-    assert!(
-        there.is_some() || env::var_os("NETHOST_GUESTS").is_none(),
-        "{python:?} is missing: run `cargo xtask test`"
-    );
-    there
+    let python = cache?.join("nethost/venv/bin/python");
+    python.is_file().then_some(python)
 }
 
 /// Returns the names of the folders in `folder` that are plugins, in order.

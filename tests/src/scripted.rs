@@ -1,6 +1,6 @@
 //! The other end of `tests/guests/scripted`.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use crate::{
     client::Client,
@@ -10,9 +10,9 @@ use crate::{
 
 /// A host that runs the scripted guest, and a connection that tells it what to do.
 #[derive(Debug)]
-pub struct Scripted {
+pub struct Scripted<H = Host> {
     /// The host.
-    pub host: Host,
+    pub host: H,
     /// The connection that commands come from.
     pub control: Client,
     lines: VecDeque<String>,
@@ -30,9 +30,11 @@ impl Scripted {
         let run = Run::of(places::guest("scripted")).arguments(["--isolation", "service"]);
         Self::on(change(run).start())
     }
+}
 
+impl<H: Serves> Scripted<H> {
     /// Takes a host that runs already; its first listener must be TCP.
-    pub fn on(host: Host) -> Self {
+    pub fn on(host: H) -> Self {
         let mut control = host.connect();
         control.command("watch");
         let mut this = Self {
@@ -150,6 +152,23 @@ impl Scripted {
                 self.lines.push_back(line);
             }
         }
+    }
+}
+
+/// Something that listens on TCP.
+pub trait Serves {
+    /// Returns where.
+    fn address(&self) -> SocketAddr;
+
+    /// Connects to it.
+    fn connect(&self) -> Client {
+        Client::tcp(self.address())
+    }
+}
+
+impl Serves for Host {
+    fn address(&self) -> SocketAddr {
+        self.address()
     }
 }
 

@@ -1,16 +1,18 @@
 //! Every sentence of the contract, over sockets: what a plugin does and is told, and what its peers see.
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::net::UnixListener,
     time::{Duration, Instant},
 };
 
 use nethost_tests::{
     client::{Client, End},
-    places::scratch,
+    host::Run,
+    places::{guest, scratch},
     scripted::{Scripted, pattern},
 };
+use socket2::{Domain, Socket, Type};
 
 // Closing.
 
@@ -60,8 +62,7 @@ fn connection_lost_follows_a_close_only_when_the_queue_is_empty() {
 #[test]
 fn nothing_is_read_and_nothing_written_after_close() {
     let mut plugin = Scripted::start();
-    let (mut client, id) = plugin.connect();
-    plugin.run(&format!("@{id} mode traced"));
+    let (mut client, id) = plugin.connect_with("mode traced");
     client.send("before");
     assert_eq!(plugin.event(&format!("data {id}")), "6");
     let unsent = plugin.ask_all(&format!("@{id} write one; @{id} close; @{id} write two"));
@@ -836,10 +837,8 @@ fn a_name_does_not_smuggle_in_an_address_of_this_machine() {
         .chain([&"*:*".to_owned()])
     {
         // Some are no names to grant at all, which is as good.
-        let run = |run: nethost_tests::host::Run| run.arguments(["--allow-connect", grant]);
-        let refused = run(nethost_tests::host::Run::of(nethost_tests::places::guest(
-            "scripted",
-        )));
+        let run = |run: Run| run.arguments(["--allow-connect", grant]);
+        let refused = run(Run::of(guest("scripted")));
         if grant.starts_with(|first: char| first.is_ascii_digit()) {
             let ended = refused.ended();
             assert_eq!(ended.code, Some(2), "{grant}: {}", ended.log);
@@ -897,6 +896,37 @@ fn a_cancelled_connection_is_given_up() {
     plugin.settle();
     assert!(!plugin.has_event("made"));
     assert!(!plugin.has_event(&format!("completed {id}")));
+}
+
+#[test]
+fn an_attempt_that_hangs_is_given_up_with_its_session_or_when_it_is_cancelled() {
+    // A listener whose queue is full answers no further attempt, until somebody accepts.
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let listener: TcpListener = listener.into();
+    let address = listener.local_addr().unwrap();
+    let _waiting = Client::tcp(address);
+
+    let mut plugin = Scripted::start_with(|run| run.arguments(["--allow-connect", "127.0.0.1:*"]));
+    let (mut client, id) = plugin.connect();
+    client.command(&format!("connect tcp://{address} tell wrong"));
+    plugin.event("started");
+    let cancelled = plugin.started(&format!("connect tcp://{address} tell wrong"));
+    plugin.settle();
+    client.kill();
+    plugin.event(&format!("lost {id}"));
+    plugin.run(&format!("cancel {cancelled}"));
+    plugin.settle();
+    listener.accept().unwrap();
+    // The kernel would try again after one second, and after three.
+    plugin.run("after 1500 tell end");
+    plugin.event("end");
+    plugin.settle();
+    assert!(!plugin.has_event("wrong") && !plugin.has_event("made"));
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "somebody connected");
 }
 
 #[test]
@@ -992,7 +1022,7 @@ fn a_unix_socket_has_a_path_and_an_unnamed_peer() {
 }
 
 /// As the guest tells it.
-fn mapped(address: std::net::SocketAddr) -> String {
+fn mapped(address: SocketAddr) -> String {
     let ip = match address.ip() {
         std::net::IpAddr::V4(ip) => ip.to_ipv6_mapped(),
         std::net::IpAddr::V6(ip) => ip,

@@ -1,87 +1,17 @@
 //! Swapping a plugin's version under its open connections, through the library.
 
-use std::{
-    net::SocketAddr,
-    num::NonZeroUsize,
-    path::Path,
-    sync::{Arc, OnceLock},
-    thread,
-};
+use std::thread;
 
-use nethost::{
-    engine::Engine,
-    grants::Grants,
-    limits::Limits,
-    manifest::Isolation,
-    plugin::Plugin,
-    reactor::Program,
-    service::{Host, Protocol, Service, ServiceSpec, SwapError, Swapped},
-};
+use nethost::{manifest::Isolation, service::SwapError};
 use nethost_tests::{
     client::{Client, End},
     places::{guest, plugin},
+    service::Running,
 };
-use tokio::runtime::{Builder, Runtime};
 
-/// A service in this process.
-struct Running {
-    runtime: Runtime,
-    /// The service's workers end with it.
-    _host: Host,
-    service: Service,
-}
-
-impl Running {
-    fn start(component: &Path, config: &str, isolation: Isolation, workers: usize) -> Self {
-        let runtime = Builder::new_current_thread().build().unwrap();
-        let host = Host::start(NonZeroUsize::new(workers).unwrap()).unwrap();
-        let spec = ServiceSpec {
-            program: Program {
-                service: "echo".to_owned(),
-                limits: Limits::default(),
-                grants: Grants::default(),
-            },
-            protocol: Protocol::Plugin {
-                plugin: load(component),
-                config: config.into(),
-            },
-            listen: vec!["tcp://127.0.0.1:0".parse().unwrap()],
-            isolation,
-        };
-        let service = runtime.block_on(host.serve(spec)).unwrap();
-        Self {
-            runtime,
-            _host: host,
-            service,
-        }
-    }
-
-    /// Echo as it is, one instance.
-    fn echo() -> Self {
-        Self::start(&plugin("echo"), ECHO, Isolation::Service, 1)
-    }
-
-    fn connect(&self) -> Client {
-        let url = &self.service.listening()[0];
-        let address: SocketAddr = url.strip_prefix("tcp://").unwrap().parse().unwrap();
-        Client::tcp(address)
-    }
-
-    fn swap(&self, component: &Path, config: &str) -> Result<Swapped, SwapError> {
-        let swap = self.service.swap(load(component), config.into());
-        self.runtime.block_on(swap)
-    }
-
-    fn connections(&self) -> usize {
-        self.runtime.block_on(self.service.connection_count())
-    }
-}
-
-/// One engine for all tests: it has a thread of its own.
-fn load(component: &Path) -> Arc<Plugin> {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    let engine = ENGINE.get_or_init(|| Engine::new().unwrap());
-    Arc::new(Plugin::load(engine, component).unwrap())
+/// Echo as it is, one instance.
+fn echo() -> Running {
+    Running::start(&plugin("echo"), ECHO, Isolation::Service, 1)
 }
 
 fn next(fails_in: &str) -> String {
@@ -97,7 +27,7 @@ fn says(client: &mut Client, sent: &str, answer: &str) {
 
 #[test]
 fn an_open_connection_goes_on_with_the_next_version_and_its_state() {
-    let running = Running::echo();
+    let running = echo();
     let (mut ann, mut bob) = (running.connect(), running.connect());
     says(&mut ann, "five5", "five5");
     says(&mut bob, "two", "two");
@@ -133,7 +63,7 @@ fn a_format_that_both_have_is_taken_the_new_versions_best_first() {
 
 #[test]
 fn unsent_and_unread_bytes_survive() {
-    let running = Running::echo();
+    let running = echo();
     let mut client = running.connect();
     // More than the kernel and the host take: some is unsent in the host, some is unread in the kernel.
     let mut writer = client.another();
@@ -233,7 +163,7 @@ fn bytes_under_way_survive_swap_after_swap_on_two_workers() {
 
 #[test]
 fn a_swap_that_fails_loses_nothing() {
-    let running = Running::echo();
+    let running = echo();
     let mut clients: Vec<Client> = (0..10).map(|_| running.connect()).collect();
     for client in &mut clients {
         says(client, "before", "before");
@@ -284,7 +214,7 @@ fn an_old_version_that_cannot_save_goes_on() {
 
 #[test]
 fn plugins_with_no_format_in_common_are_refused() {
-    let running = Running::echo();
+    let running = echo();
     let mut client = running.connect();
     says(&mut client, "abc", "abc");
     let error = running.swap(&guest("scripted"), "{}").unwrap_err();
@@ -318,7 +248,7 @@ fn a_failure_on_one_worker_takes_all_back() {
 
 #[test]
 fn a_service_without_connections_is_swapped() {
-    let running = Running::echo();
+    let running = echo();
     let swapped = running.swap(&guest("echo-next"), &next("")).unwrap();
     assert_eq!(swapped.sessions, 0);
     says(&mut running.connect(), "new", "NEW");

@@ -1,4 +1,5 @@
-//! Starts timers without end: 5,000 for every `!` that it receives. `?` is answered with how many were refused, and a line end.
+//! Starts timers without end: 5,000 of an hour for every `!` that it receives, 5,000 of two seconds for every `2`. `?` is answered with how many
+//! were refused, and a line end; `.` is echoed.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -26,7 +27,11 @@ impl Protocol for Timers {
     fn data_received(&mut self, cx: &mut Context<'_, Refused>, data: &[u8]) {
         for byte in data {
             match byte {
-                b'!' => (0..5_000).for_each(|_| start(cx.factory.0.clone())),
+                b'!' => (0..5_000).for_each(|_| start(cx, Duration::from_secs(3600))),
+                b'2' => (0..5_000).for_each(|_| start(cx, Duration::from_secs(2))),
+                b'.' => {
+                    cx.connection.write(b".");
+                }
                 b'?' => {
                     let answer = format!("{}\n", cx.factory.0.get());
                     cx.connection.write(answer.as_bytes());
@@ -37,8 +42,9 @@ impl Protocol for Timers {
     }
 }
 
-fn start(refused: Rc<Cell<u32>>) {
-    let timer = after(Duration::from_secs(3600)).or_else(move |error| async move {
+fn start(cx: &Context<'_, Refused>, delay: Duration) {
+    let refused = cx.factory.0.clone();
+    let timer = after(delay).or_else(move |error| async move {
         if error.code == ErrorCode::Limit {
             refused.set(refused.get() + 1);
         }

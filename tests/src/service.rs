@@ -1,0 +1,117 @@
+//! A service in the test's own process, through the library.
+
+use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use nethost::{
+    engine::Engine,
+    grants::Grants,
+    limits::Limits,
+    manifest::Isolation,
+    plugin::Plugin,
+    reactor::Program,
+    service::{Host, Protocol, Service, ServiceSpec, SwapError, Swapped},
+};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{client::Client, scripted::Serves};
+
+/// A service that runs in this process.
+#[derive(Debug)]
+pub struct Running {
+    runtime: Runtime,
+    /// The service's workers end with it.
+    _host: Host,
+    service: Service,
+}
+
+impl Running {
+    /// Starts one on a free port of 127.0.0.1; `config` is a JSON object with every key of the plugin's manifest.
+    pub fn start(component: &Path, config: &str, isolation: Isolation, workers: usize) -> Self {
+        let program = program(Limits::default());
+        Self::start_with(program, component, config, isolation, workers)
+    }
+
+    /// Starts one with one instance that has these limits, and may connect to everything on loopback.
+    pub fn limited(limits: Limits, component: &Path) -> Self {
+        Self::start_with(program(limits), component, "{}", Isolation::Service, 1)
+    }
+
+    fn start_with(
+        program: Program,
+        component: &Path,
+        config: &str,
+        isolation: Isolation,
+        workers: usize,
+    ) -> Self {
+        let runtime = Builder::new_current_thread().build();
+        let runtime = runtime.unwrap_or_else(|error| panic!("a runtime: {error}"));
+        let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
+        let host = Host::start(workers).unwrap_or_else(|error| panic!("workers: {error}"));
+        let anywhere = "tcp://127.0.0.1:0".parse();
+        let spec = ServiceSpec {
+            program,
+            protocol: Protocol::Plugin {
+                plugin: load(component),
+                config: config.into(),
+            },
+            listen: anywhere.into_iter().collect(),
+            isolation,
+        };
+        let service = runtime.block_on(host.serve(spec));
+        let service = service.unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            runtime,
+            _host: host,
+            service,
+        }
+    }
+
+    /// Connects to it.
+    pub fn connect(&self) -> Client {
+        Serves::connect(self)
+    }
+
+    /// Swaps the plugin.
+    pub fn swap(&self, component: &Path, config: &str) -> Result<Swapped, SwapError> {
+        let swap = self.service.swap(load(component), config.into());
+        self.runtime.block_on(swap)
+    }
+
+    /// Returns how many connections are open.
+    pub fn connections(&self) -> usize {
+        self.runtime.block_on(self.service.connection_count())
+    }
+}
+
+impl Serves for Running {
+    fn address(&self) -> SocketAddr {
+        let url = self.service.listening().first();
+        let address = url.and_then(|url| url.strip_prefix("tcp://")?.parse().ok());
+        address.expect("it listens on TCP")
+    }
+}
+
+fn program(limits: Limits) -> Program {
+    let grant = "127.0.0.0/8:*".parse();
+    Program {
+        service: "test".to_owned(),
+        limits,
+        grants: Grants {
+            connect: grant.into_iter().collect(),
+        },
+    }
+}
+
+/// One engine for all tests of a program: it has a thread of its own.
+fn load(component: &Path) -> Arc<Plugin> {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let engine =
+        ENGINE.get_or_init(|| Engine::new().unwrap_or_else(|error| panic!("an engine: {error:#}")));
+    let plugin = Plugin::load(engine, component);
+    Arc::new(plugin.unwrap_or_else(|error| panic!("{error}")))
+}
