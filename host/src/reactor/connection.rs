@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
@@ -68,7 +69,7 @@ pub struct Connection {
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
     groups: RefCell<Vec<Weak<Group>>>,
     /// Operations that end with this connection.
-    operations: RefCell<Vec<Id>>,
+    operations: RefCell<BTreeSet<Id>>,
 }
 
 #[derive(Debug)]
@@ -322,7 +323,7 @@ impl Connection {
             .retain(|group| group.strong_count() > 0);
     }
 
-    pub(super) fn operations(&self) -> &RefCell<Vec<Id>> {
+    pub(super) fn operations(&self) -> &RefCell<BTreeSet<Id>> {
         &self.operations
     }
 

@@ -261,7 +261,9 @@ impl Holdings {
 
     /// Returns whether so many operations are in flight that not even a refusal can be noted for a further one.
     pub(crate) fn is_overrun(&self) -> bool {
-        self.operations.borrow().len() >= 2 * self.program.limits.operations
+        let noted = self.operations.borrow().len();
+        let waiting = self.outcomes.borrow().len();
+        noted.max(waiting) >= 2 * self.program.limits.operations
     }
 
     /// Returns whether a further connection would be one too many.
@@ -342,7 +344,8 @@ impl Holdings {
         };
         self.disown(&operation, id);
         match operation.work {
-            Work::Decided => self.outcomes.borrow_mut().retain(|(other, _)| *other != id),
+            // Its outcome finds no operation when its turn comes.
+            Work::Decided => {}
             Work::Timer(deadline) => {
                 self.timers.borrow_mut().remove(&(deadline, id));
             }
@@ -413,7 +416,7 @@ impl Holdings {
         if let Some(owner) = owner
             && let Some(connection) = self.connections.borrow().get(&owner)
         {
-            connection.operations().borrow_mut().push(id);
+            connection.operations().borrow_mut().insert(id);
         }
         // Results that nobody takes count as well.
         let count = self.operations.borrow().len() + self.results.borrow().len();
@@ -441,10 +444,7 @@ impl Holdings {
         if let Some(owner) = operation.owner
             && let Some(connection) = self.connections.borrow().get(&owner)
         {
-            let mut operations = connection.operations().borrow_mut();
-            if let Some(position) = operations.iter().position(|other| *other == id) {
-                operations.swap_remove(position);
-            }
+            connection.operations().borrow_mut().remove(&id);
         }
     }
 
