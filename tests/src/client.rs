@@ -125,20 +125,19 @@ impl Client {
     /// Waits until the host has read everything that was sent over IPv4, as the kernel tells in proc(5): what another client
     /// sends then comes after it.
     pub fn wait_until_read(&self) {
-        let hexadecimal = |address: Option<SocketAddr>| match address {
-            Some(SocketAddr::V4(address)) => {
+        let hexadecimal = |address: SocketAddr| match address {
+            SocketAddr::V4(address) => {
                 let ip = u32::from_ne_bytes(address.ip().octets());
                 format!("{ip:08X}:{:04X}", address.port())
             }
-            other => panic!("{other:?} is no IPv4 address"),
+            SocketAddr::V6(address) => panic!("{address} is no IPv4 address"),
         };
-        let socket = self.stream.socket();
-        let peer = socket.peer_addr().ok().and_then(|peer| peer.as_socket());
-        let ends = format!(
-            " {} {} ",
-            hexadecimal(peer),
-            hexadecimal(Some(self.local()))
-        );
+        let peer = self.stream.socket().peer_addr();
+        let Some(peer) = peer.ok().and_then(|peer| peer.as_socket()) else {
+            // The connection has ended.
+            return;
+        };
+        let ends = format!(" {} {} ", hexadecimal(peer), hexadecimal(self.local()));
         let deadline = Instant::now() + DEADLINE;
         while Instant::now() < deadline {
             let table = fs::read_to_string("/proc/net/tcp");

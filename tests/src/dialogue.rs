@@ -45,9 +45,10 @@ pub fn arguments(transcript: &Transcript) -> Vec<String> {
     let mut arguments = Vec::new();
     for (key, value) in &config {
         // A list is set once for each element.
-        let values = value
-            .as_array()
-            .map_or(slice::from_ref(value), Vec::as_slice);
+        let values = match value {
+            serde_json::Value::Array(values) => values.as_slice(),
+            single => slice::from_ref(single),
+        };
         for value in values {
             arguments.extend(["--set".to_owned(), format!("{key}={}", text(value))]);
         }

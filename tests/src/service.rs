@@ -48,7 +48,7 @@ impl Running {
         isolation: Isolation,
         workers: usize,
     ) -> Self {
-        let runtime = Builder::new_current_thread().build();
+        let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.unwrap_or_else(|error| panic!("a runtime: {error}"));
         let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
         let host = Host::start(workers).unwrap_or_else(|error| panic!("workers: {error}"));

@@ -1,5 +1,11 @@
 //! Echo: over every transport, in every language, and with the host's workers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: a panic is a failed test"
+)]
+
 use std::{
     fs,
     net::TcpListener,

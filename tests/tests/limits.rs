@@ -1,5 +1,10 @@
 //! Each limit of a service: what it ends, and with which reason. Through the library, where a test can set them.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a panic is a failed test"
+)]
+
 use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
@@ -159,7 +164,7 @@ fn a_callback_over_its_time_ends_the_instance_and_the_next_is_fresh() {
 
 fn ends_and_is_replaced(component: PathBuf, limits: Limits) {
     let running = Running::limited(limits, &component);
-    for _ in 0..5 {
+    for _ in 0..4 {
         let mut client = running.connect();
         client.send("x");
         client.expect("x");

@@ -1,5 +1,10 @@
 //! What a plugin does wrong ends with its instance, and what is no plugin is refused with the reason.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a panic is a failed test"
+)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -74,7 +79,6 @@ fn a_trap_ends_all_connections_of_its_instance_and_nothing_else() {
         "connection=1",
         "peer=\"127.0.0.1:",
         "unreachable",
-        "2 connections end",
         "nethost_guest_traps::trap",
     ] {
         assert!(line.contains(part), "no {part} in {line}");
@@ -155,18 +159,31 @@ fn a_trap_leaves_the_instances_of_other_workers_alone() {
 }
 
 #[test]
-fn many_traps_one_after_the_other_are_all_survived() {
-    let host = one_instance_of("traps").start();
-    let before = host.memory();
-    for _ in 0..200 {
+fn a_plugin_that_breaks_again_and_again_is_left_alone_for_a_while() {
+    let mut host = one_instance_of("traps").start();
+    let mut broken = 0;
+    while !host.log().contains("again and again") {
         let mut client = host.connect();
-        client.send("!");
+        // It is refused at some time, and then this may fail.
+        drop(client.try_send("!"));
         client.rest();
+        broken += 1;
+        assert!(broken < 20, "{broken} traps");
     }
-    host.logged_times(&["data-received trapped"], 200);
-    served(&host);
-    let grown = host.memory().saturating_sub(before);
-    assert!(grown < 32 << 20, "{grown} bytes more after 200 instances");
+    // The first ones are replaced at once.
+    assert!(broken > 5, "{broken} traps");
+    host.connect().rest();
+    // After a second it is tried again.
+    let deadline = Instant::now() + nethost_tests::DEADLINE;
+    loop {
+        let mut client = host.connect();
+        if client.try_send("x").is_ok() && client.rest_until(1) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it is never served again");
+        assert!(client.rest().0.is_empty());
+    }
+    assert!(host.is_running());
 }
 
 // Time and memory.
@@ -186,13 +203,13 @@ fn a_loop_on_one_worker_does_not_hold_up_the_other() {
     let host = Run::of(guest("loops"))
         .arguments(["--workers", "2", "--isolation", "worker"])
         .start();
-    for _ in 0..10 {
+    for _ in 0..4 {
         let mut bad = host.connect();
         bad.send("!");
         bad.rest();
         served(&host);
     }
-    host.logged_times(&["data-received took more than"], 10);
+    host.logged_times(&["data-received took more than"], 4);
 }
 
 #[test]
