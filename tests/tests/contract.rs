@@ -434,6 +434,33 @@ fn reading_goes_on_after_the_peer_has_read() {
     assert_eq!(plugin.event(&format!("data {id}")), "8");
 }
 
+#[test]
+fn who_writes_to_a_peer_that_does_not_read_is_held_up_for_a_while_and_nobody_else_is() {
+    let mut plugin = Scripted::start();
+    let (client, id) = plugin.connect();
+    let mut client = client.with_small_buffer();
+    let (mut source, _) = plugin.connect();
+    let (mut filled, mut longest) = (0, Duration::ZERO);
+    loop {
+        let asked = Instant::now();
+        source.command(&format!("@{id} fill 200000"));
+        let unsent: usize = source.line_with("= ")[2..].parse().unwrap();
+        longest = longest.max(asked.elapsed());
+        filled += 200_000;
+        // The control connection is not what fills the queue.
+        assert_eq!(plugin.ask("id"), "1");
+        if unsent > 600_000 {
+            break;
+        }
+    }
+    // Two seconds, at most, for one who has stopped reading; a loaded machine takes longer.
+    assert!(longest > Duration::from_secs(1), "{longest:?}");
+    assert!(longest < Duration::from_secs(10), "{longest:?}");
+    client.expect(pattern(0, filled));
+    source.command(&format!("@{id} write caught up"));
+    client.expect("caught up\n");
+}
+
 // Idle timeouts.
 
 #[test]

@@ -196,3 +196,21 @@ fn more_bytes_than_one_call_may_bring_are_a_trap() {
     client.rest();
     plugin.control.rest();
 }
+
+#[test]
+fn memberships_over_the_limit_are_a_trap() {
+    let mut plugin = scripted(Limits {
+        memberships: 3,
+        ..Limits::default()
+    });
+    let (mut client, id) = plugin.connect();
+    plugin.run(&format!(
+        "@{id} join a; @{id} join b; @{id} join c; @{id} join c"
+    ));
+    // One that is left does not count.
+    plugin.run(&format!("@{id} leave c; @{id} join d; say d still here"));
+    client.expect("still here\n");
+    plugin.run(&format!("@{id} join e"));
+    client.rest();
+    plugin.control.rest();
+}
