@@ -1,8 +1,6 @@
 //! Echo in capitals: what the next version of `plugins/echo` might be. It takes over the state of that one.
 
-use nethost_sdk::{
-    Config, Context, Factory, Origin, Protocol, Refusal, Swap, export_plugin,
-};
+use nethost_sdk::{Config, Context, Factory, Origin, Protocol, Refusal, Swap, export_plugin};
 use serde::Deserialize;
 
 struct Echo {
@@ -45,8 +43,7 @@ impl Protocol for Echo {
     type Factory = Echoes;
 
     fn connection_made(cx: &mut Context<'_, Echoes>, _origin: Origin) -> Option<Self> {
-        cx.connection
-            .write(cx.factory.settings.greeting.as_bytes());
+        cx.connection.write(cx.factory.settings.greeting.as_bytes());
         let fails_in = cx.factory.settings.fails_in.clone();
         Some(Self {
             echoed: 0,

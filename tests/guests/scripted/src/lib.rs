@@ -5,6 +5,11 @@
 //!
 //! What a command keeps for later (`after`, `next`, `on-lost`, ...) is separated by `&` in place of `;`.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a command that is wrong shall be seen"
+)]
+
 mod bindings {
     #![allow(missing_docs, reason = "generated")]
     wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
@@ -207,12 +212,7 @@ impl State {
             }
             Mode::Commands => {
                 peer.partial.extend_from_slice(data);
-                while let Some(end) = self
-                    .peer(id)
-                    .partial
-                    .iter()
-                    .position(|byte| *byte == b'\n')
-                {
+                while let Some(end) = self.peer(id).partial.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = self.peer(id).partial.drain(..=end).collect();
                     let line = String::from_utf8_lossy(&line).trim_end().to_owned();
                     self.run_all(id, line.split(';'));
@@ -227,7 +227,10 @@ impl State {
     }
 
     fn run_all<'a>(&mut self, sender: u64, commands: impl Iterator<Item = &'a str>) {
-        for command in commands.map(str::trim).filter(|command| !command.is_empty()) {
+        for command in commands
+            .map(str::trim)
+            .filter(|command| !command.is_empty())
+        {
             let (target, command) = match command.strip_prefix('@') {
                 Some(rest) => {
                     let (target, command) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -397,7 +400,11 @@ impl State {
     /// Answers the id of an operation, and keeps what is to be done when it completes.
     fn started(&mut self, sender: u64, id: u64, commands: &str) {
         self.later.insert(id, (sender, commands.to_owned()));
-        if self.peers.get(&sender).is_some_and(|peer| peer.handle.is_some()) {
+        if self
+            .peers
+            .get(&sender)
+            .is_some_and(|peer| peer.handle.is_some())
+        {
             self.tell(&format!("started {id}"));
         }
     }
@@ -422,20 +429,30 @@ impl State {
 
     fn tell(&self, event: &str) {
         for watcher in &self.watchers {
-            if let Some(connection) = self.peers.get(watcher).and_then(|peer| peer.handle.as_ref()) {
+            if let Some(connection) = self
+                .peers
+                .get(watcher)
+                .and_then(|peer| peer.handle.as_ref())
+            {
                 connection.write(format!("{event}\n").as_bytes());
             }
         }
     }
 
     fn answer(&self, sender: u64, text: &str) {
-        if let Some(connection) = self.peers.get(&sender).and_then(|peer| peer.handle.as_ref()) {
+        if let Some(connection) = self
+            .peers
+            .get(&sender)
+            .and_then(|peer| peer.handle.as_ref())
+        {
             connection.write(format!("= {text}\n").as_bytes());
         }
     }
 
     fn peer(&mut self, id: u64) -> &mut Peer {
-        self.peers.get_mut(&id).expect("there was such a connection")
+        self.peers
+            .get_mut(&id)
+            .expect("there was such a connection")
     }
 }
 

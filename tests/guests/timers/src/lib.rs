@@ -3,9 +3,7 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use nethost_sdk::{
-    Config, Context, ErrorCode, Factory, Origin, Protocol, after, export_plugin,
-};
+use nethost_sdk::{Config, Context, ErrorCode, Factory, Origin, Protocol, after, export_plugin};
 
 struct Timers;
 

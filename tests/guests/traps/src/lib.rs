@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use nethost_sdk::{
-    CloseReason, Config, Context, Factory, Origin, Protocol, after, export_plugin,
-};
+use nethost_sdk::{CloseReason, Config, Context, Factory, Origin, Protocol, after, export_plugin};
 use serde::Deserialize;
 
 struct Traps;
