@@ -14,14 +14,34 @@ use crate::{
     places::Places,
 };
 
+/// How much the compiler does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Profile {
+    /// For tests, which link the host many times.
+    Release,
+    /// For what is served and measured: optimized as a whole, which takes two minutes more.
+    Dist,
+}
+
+impl Profile {
+    /// What cargo calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+}
+
 /// Builds the host, and returns where its program is.
-pub(crate) fn host(places: &Places) -> anyhow::Result<PathBuf> {
+pub(crate) fn host(places: &Places, profile: Profile) -> anyhow::Result<PathBuf> {
     say("building the host");
     let mut cargo = places
         .cargo()
         .args([
             "build",
-            "--release",
+            "--profile",
+            profile.name(),
             "--locked",
             "--package",
             "nethost",

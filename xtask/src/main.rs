@@ -18,7 +18,7 @@ mod places;
 mod setup;
 mod test;
 
-use crate::{command::Cmd, places::Places};
+use crate::{build::Profile, command::Cmd, places::Places};
 
 /// Tasks around the source code
 #[derive(Debug, Parser)]
@@ -96,7 +96,7 @@ fn setup(places: &Places) -> anyhow::Result<()> {
 
 /// Replaces this process by the host, so that a signal reaches it directly.
 fn run(places: &Places, plugin: &Path, args: &[OsString]) -> anyhow::Result<()> {
-    let host = build::host(places)?;
+    let host = build::host(places, Profile::Dist)?;
     let source = plugin.with_extension("");
     let has_source = |folder: &Path| folder.join("plugin.toml").is_file();
     // As `nethost` does, a path is relative to where the command was given.
@@ -115,14 +115,15 @@ fn run(places: &Places, plugin: &Path, args: &[OsString]) -> anyhow::Result<()> 
 
 fn bench(places: &Places, name: &OsString, args: &[OsString]) -> anyhow::Result<()> {
     setup::wasm_std()?;
-    let host = build::host(places)?;
+    let host = build::host(places, Profile::Dist)?;
     build::stock_plugins(places, &host)?;
     places
         .cargo()
         .args([
             "run",
             "--quiet",
-            "--release",
+            "--profile",
+            Profile::Dist.name(),
             "--package",
             "nethost-tests",
             "--bin",

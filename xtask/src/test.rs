@@ -16,7 +16,7 @@ use crate::{build, command::say, guests, places::Places, setup};
 pub(crate) fn run(places: &Places, filter: Option<&str>) -> anyhow::Result<()> {
     setup::wasm_std()?;
     setup::test_clients()?;
-    let host = build::host(places)?;
+    let host = build::host(places, build::Profile::Release)?;
     build::stock_plugins(places, &host)?;
     let guests = guests::build_all(places, &host)?;
     let python = setup::python(places)?;
