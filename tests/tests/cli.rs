@@ -116,6 +116,10 @@ fn what_is_typed_wrongly_exits_2_and_names_it() {
             &["unix://relative"],
         ),
         (&["run", echo, "--workers", "0"], &["--workers", "0"]),
+        (
+            &["run", echo, "--name", "my service"],
+            &["my service", "letters, digits"],
+        ),
         (&["run", echo, "--workers", "many"], &["--workers", "many"]),
         (
             &["run", echo, "--isolation", "process"],
@@ -236,7 +240,7 @@ fn a_line_says_where_each_listener_is_and_nothing_else_is_printed() {
         run.listen("tcp://127.0.0.1:0")
             .listen("tcp://[::1]:0?backlog=5")
             .listen(&format!("unix://{}?mode=600", path.display()))
-            .arguments(["--name", "my service", "--log", "trace"])
+            .arguments(["--name", "my-service", "--log", "trace"])
     });
     plugin.run("log info hello;print hello\\n");
     plugin.settle();
@@ -248,11 +252,11 @@ fn a_line_says_where_each_listener_is_and_nothing_else_is_printed() {
         port.and_then(|port| port.parse().ok())
             .unwrap_or_else(|| panic!("`{line}` is not `{start}PORT`"))
     };
-    assert_ne!(port(lines[0], "listening my service tcp://127.0.0.1:"), 0);
-    assert_ne!(port(lines[1], "listening my service tcp://[::1]:"), 0);
+    assert_ne!(port(lines[0], "listening my-service tcp://127.0.0.1:"), 0);
+    assert_ne!(port(lines[1], "listening my-service tcp://[::1]:"), 0);
     assert_eq!(
         lines[2],
-        format!("listening my service unix://{}", path.display())
+        format!("listening my-service unix://{}", path.display())
     );
     plugin.host.terminate();
     plugin.control.close_write();

@@ -22,7 +22,7 @@ use crate::{
     engine::Engine,
     grants::{ConnectGrant, Grants},
     limits::Limits,
-    manifest::{Isolation, Manifest, parse_duration},
+    manifest::{Isolation, Manifest, is_service_name_char, parse_duration},
     plugin::Plugin,
     reactor::Program,
     service::{Host, Protocol, Service, ServiceSpec},
@@ -64,8 +64,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
 
-    /// The service's name in the output and the log [default: the plugin's name]
-    #[arg(long)]
+    /// The service's name in the output and the log: letters, digits, `-`, `_` and `.` [default: the plugin's name]
+    #[arg(long, value_parser = service_name)]
     name: Option<String>,
 
     /// How long open connections may go on after SIGINT or SIGTERM, as 500ms, 30s, 5m
@@ -252,6 +252,13 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(%error, "raising the limit of open files");
     }
+}
+
+fn service_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || !text.chars().all(is_service_name_char) {
+        return Err("a name has letters, digits, `-`, `_` and `.`".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

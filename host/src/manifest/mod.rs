@@ -66,10 +66,14 @@ impl Manifest {
         })
     }
 
-    /// What is assumed of a component that carries no manifest: its file's name, isolation `worker`, no listeners and no config keys.
+    /// What is assumed of a component that carries no manifest: its file's name, isolation `worker`, no listeners and no config keys. What cannot be in a
+    /// service's name becomes a dash.
     pub fn assumed(file_stem: &str) -> Self {
         Self {
-            name: file_stem.to_owned(),
+            name: file_stem
+                .chars()
+                .map(|it| if is_service_name_char(it) { it } else { '-' })
+                .collect(),
             version: None,
             description: None,
             listen: Vec::new(),
@@ -499,6 +503,11 @@ impl RawConfigKey {
             description,
         })
     }
+}
+
+/// Returns whether a service's name may have this in it: whoever reads `listening NAME URL` splits it at the spaces.
+pub(crate) fn is_service_name_char(it: char) -> bool {
+    it.is_alphanumeric() || matches!(it, '-' | '_' | '.')
 }
 
 fn check_name(key: &str, name: &str) -> Result<(), Wrong> {

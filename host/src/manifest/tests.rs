@@ -241,6 +241,10 @@ fn a_key_without_a_default_has_to_be_set() {
 
 #[test]
 fn a_component_without_a_manifest_has_no_keys() {
+    assert_eq!(
+        Manifest::assumed("made elsewhere\n").name,
+        "made-elsewhere-"
+    );
     let manifest = Manifest::assumed("made-elsewhere");
     assert_eq!(manifest.config(&[]), Ok(Map::new()));
     assert_eq!(
