@@ -14,6 +14,10 @@ impl Host for State {
         self.perform(0, move |holdings| holdings.cancel(reactor::Id(id)))
     }
 
+    fn keep(&mut self, id: Id) -> wasmtime::Result<()> {
+        self.perform(0, move |holdings| holdings.keep(reactor::Id(id)))
+    }
+
     fn after(&mut self, delay: Nanoseconds) -> wasmtime::Result<Id> {
         let delay = Duration::from_nanos(delay);
         self.begin(0, move |holdings, id| holdings.after(id, delay))

@@ -353,6 +353,14 @@ impl Holdings {
         }
     }
 
+    /// Makes an operation the instance's.
+    pub fn keep(&self, id: Id) {
+        if let Some(operation) = self.operations.borrow_mut().get_mut(&id) {
+            self.disown(operation, id);
+            operation.owner = None;
+        }
+    }
+
     async fn dial(self: Rc<Self>, id: Id, endpoint: crate::endpoint::Endpoint) {
         let limit = self.program.limits.connect_time;
         if self.is_full() {

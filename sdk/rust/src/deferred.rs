@@ -255,7 +255,7 @@ pub(crate) fn dialed(id: u64, connection: ConnectionId) -> Option<Rc<State>> {
 }
 
 /// A session is gone, and with it, in the host, every operation that was started in one of its callbacks. Its tasks are dropped already;
-/// what is left was started by others who happened to run there. Their timers are started again, and what else they wait for fails.
+/// what is left was started there and given to others. Their timers are started again, and what else they wait for fails.
 pub(crate) fn session_ended(owner: ConnectionId) {
     let orphans = OPERATIONS.with_borrow_mut(|operations| operations.take_owned(owner));
     for state in orphans {
@@ -365,9 +365,15 @@ impl Operation {
     }
 
     fn track(id: u64, purpose: Purpose, deadline: Option<Duration>) -> Self {
+        let ambient = executor::ambient();
+        // A task runs in the callback that wakes it. What it starts there must not end with that callback's session.
+        let is_strangers = ambient.is_some() && executor::owner() != ambient;
+        if is_strangers {
+            host::keep(id);
+        }
         let state = Rc::new(State {
             id: Cell::new(id),
-            owner: Cell::new(executor::ambient()),
+            owner: Cell::new(ambient.filter(|_| !is_strangers)),
             deadline,
             purpose,
             connection: Cell::default(),

@@ -148,16 +148,15 @@ fn the_instances_timer_outlives_the_session_that_started_it() {
 }
 
 #[test]
-fn the_instances_dial_fails_with_the_session_that_started_it() {
+fn the_instances_dial_outlives_the_session_in_whose_callback_it_was_started() {
     let (mut host, ann) = started();
     host.send(ann, b"instance dial");
-    assert_eq!(host.dials().len(), 1);
+    let dial = host.dials()[0].0;
     host.close_write(ann);
-    assert_eq!(host.dials().len(), 0);
-    assert_eq!(
-        notes(),
-        ["closed: the connection in whose callback this was started is lost"]
-    );
+    assert_eq!(host.dials().len(), 1);
+    assert_eq!(notes(), [""; 0]);
+    host.fail(dial, ErrorCode::Refused);
+    assert_eq!(notes(), ["refused: refused"]);
 }
 
 #[test]

@@ -32,6 +32,22 @@ pub(crate) fn cancel(id: u64) {
     });
 }
 
+pub(crate) fn keep(id: u64) {
+    REACTOR.with_borrow_mut(|reactor| {
+        for ((_, timer), owner) in &mut reactor.timers {
+            if *timer == id {
+                *owner = None;
+            }
+        }
+        let Reactor {
+            connects, resolves, ..
+        } = reactor;
+        if let Some(asked) = connects.get_mut(&id).or_else(|| resolves.get_mut(&id)) {
+            asked.owner = None;
+        }
+    });
+}
+
 pub(crate) fn connect(endpoint: &str) -> u64 {
     REACTOR.with_borrow_mut(|reactor| {
         let id = reactor.next_id();

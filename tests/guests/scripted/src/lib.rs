@@ -361,6 +361,10 @@ impl State {
                 self.answer(sender, &words.join(" "));
             }
             "cancel" => deferred::cancel(number(rest)),
+            "keep-last" => {
+                let last = self.later.keys().max().copied();
+                deferred::keep(last.expect("nothing was started"));
+            }
             "cancel-last" => {
                 let last = self.later.keys().max().copied();
                 deferred::cancel(last.expect("nothing was started"));
