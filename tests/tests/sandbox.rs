@@ -52,9 +52,12 @@ fn served(host: &Host) {
 fn every_guest_has_a_test() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = String::new();
-    for folder in ["tests", "src"] {
+    for folder in ["tests", "tests/contract", "src"] {
         for entry in here.join(folder).read_dir().unwrap() {
-            sources += &fs::read_to_string(entry.unwrap().path()).unwrap();
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                sources += &fs::read_to_string(path).unwrap();
+            }
         }
     }
     for name in folders(&here.join("guests")) {
