@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     io,
     rc::{Rc, Weak},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -299,22 +302,33 @@ impl Slot {
                 .map(|(id, _)| *id)
         });
         let next = Cell::new(0_usize);
+        let on_their_way = Arc::new(AtomicUsize::new(0));
         Rc::new(move |(transport, addresses)| {
             let index = next.replace(next.get().wrapping_add(1)) % workers.len().max(1);
             // The first worker is this one.
             let (Some(worker), Some(id), true) = (workers.get(index), id, index > 0) else {
                 return self.take((transport, addresses), &url);
             };
+            if on_their_way.load(Ordering::Relaxed) >= MOST_HANDED {
+                // A worker that stands still must not collect them.
+                return self.take((transport, addresses), &url);
+            }
             let url = url.clone();
+            let count = on_their_way.clone();
+            count.fetch_add(1, Ordering::Relaxed);
             match transport.into_handed() {
                 Ok(handed) => worker.run(move |_| {
+                    count.fetch_sub(1, Ordering::Relaxed);
                     if let Some(slot) = Self::find(id)
                         && let Ok(transport) = Transport::from_handed(handed)
                     {
                         slot.take((transport, addresses), &url);
                     }
                 }),
-                Err(error) => tracing::debug!(%error, "handing a connection to another worker"),
+                Err(error) => {
+                    count.fetch_sub(1, Ordering::Relaxed);
+                    tracing::debug!(%error, "handing a connection to another worker");
+                }
             }
         })
     }
@@ -325,6 +339,9 @@ const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// So many short-lived instances in a row are replaced at once; after the next one the service backs off.
 const SHORT_LIVES: u32 = 5;
+
+/// Connections of one UNIX socket that are on their way to other workers; further ones stay with the worker that accepts.
+const MOST_HANDED: usize = 256;
 
 /// After the first failure to make an instance: 1 s.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
