@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     cli::{Mistake, OrMistake as _},
-    endpoint::Endpoint,
+    endpoint::{Direction, Endpoint, EndpointError},
     engine::Engine,
     grants::{ConnectGrant, Grants},
     limits::Limits,
@@ -45,7 +45,7 @@ pub(crate) struct Run {
     plugin: PathBuf,
 
     /// Where to listen, in place of the manifest's listeners: tcp://HOST:PORT or unix:///PATH, with options as ?name=value
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = listener)]
     listen: Vec<Endpoint>,
 
     /// Set a key of the plugin's config; `nethost inspect` lists them
@@ -155,7 +155,7 @@ fn listeners(manifest: &Manifest) -> anyhow::Result<Vec<Endpoint>> {
     manifest
         .listen
         .iter()
-        .map(|url| url.parse())
+        .map(|url| listener(url))
         .collect::<Result<_, _>>()
         .with_context(|| format!("the manifest of {}", manifest.name))
         .or_mistake()
@@ -252,6 +252,12 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(%error, "raising the limit of open files");
     }
+}
+
+fn listener(text: &str) -> Result<Endpoint, EndpointError> {
+    let endpoint: Endpoint = text.parse()?;
+    endpoint.check(Direction::Listening)?;
+    Ok(endpoint)
 }
 
 fn service_name(text: &str) -> Result<String, String> {

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::handler::{Addresses, ErrorKind, OperationError};
 use crate::{
-    endpoint::{Endpoint, HostName, TcpEndpoint},
+    endpoint::{Direction, Endpoint, HostName, TcpEndpoint, UnixEndpoint, UnixName},
     grants::Grants,
     transport::{Address, Transport, tcp, unix},
 };
@@ -24,9 +24,9 @@ pub(super) fn check(endpoint: &str, grants: &Grants) -> Result<Endpoint, Operati
         let message = format!("an endpoint has at most {LONGEST_ENDPOINT} bytes");
         return Err(OperationError::new(ErrorKind::Invalid, message));
     }
-    let endpoint: Endpoint = endpoint
-        .parse()
-        .map_err(|error| OperationError::new(ErrorKind::Invalid, format!("{error}")))?;
+    let invalid = |error| OperationError::new(ErrorKind::Invalid, format!("{error}"));
+    let endpoint: Endpoint = endpoint.parse().map_err(invalid)?;
+    endpoint.check(Direction::Connecting).map_err(invalid)?;
     let allowed = match &endpoint {
         Endpoint::Tcp(TcpEndpoint {
             host: HostName::Address(address),
@@ -37,7 +37,7 @@ pub(super) fn check(endpoint: &str, grants: &Grants) -> Result<Endpoint, Operati
             host: HostName::Name(name),
             ..
         }) => grants.allows_look_up(name),
-        Endpoint::Unix(_) => false,
+        _ => false,
     };
     if allowed {
         Ok(endpoint)
@@ -74,11 +74,15 @@ pub(super) async fn connect(
 ) -> Result<(Transport, (Address, Address)), OperationError> {
     match endpoint {
         Endpoint::Tcp(tcp) => connect_tcp(tcp, grants, look_ups).await,
-        Endpoint::Unix(endpoint) => {
-            let stream = UnixStream::connect(&endpoint.path).await?;
+        Endpoint::Unix(UnixEndpoint {
+            address: UnixName::Path(path),
+            ..
+        }) => {
+            let stream = UnixStream::connect(path).await?;
             let addresses = unix::addresses(&stream)?;
             Ok((Transport::Unix(stream), addresses))
         }
+        _ => Err(denied(&endpoint.to_string())),
     }
 }
 
@@ -102,7 +106,11 @@ async fn connect_tcp(
         }
         match TcpStream::connect(address).await {
             Ok(stream) => {
-                tcp::configure(&stream, endpoint.nodelay, endpoint.keepalive);
+                tcp::configure(
+                    &stream,
+                    endpoint.options.nodelay,
+                    endpoint.options.keepalive,
+                );
                 let addresses = tcp::addresses(&stream)?;
                 return Ok((Transport::Tcp(stream), addresses));
             }

@@ -32,8 +32,8 @@ impl Acceptor {
     pub(crate) fn tcp(socket: std::net::TcpListener, endpoint: &TcpEndpoint) -> io::Result<Self> {
         Ok(Self::Tcp {
             socket: TcpListener::from_std(socket)?,
-            nodelay: endpoint.nodelay,
-            keepalive: endpoint.keepalive,
+            nodelay: endpoint.options.nodelay,
+            keepalive: endpoint.options.keepalive,
         })
     }
 

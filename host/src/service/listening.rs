@@ -66,6 +66,7 @@ impl Listening {
                     listening.urls.push(url);
                     listening.files.push(file);
                 }),
+                _ => Err(std::io::ErrorKind::Unsupported.into()),
             };
             bound.map_err(|error| ServiceError::Listen {
                 endpoint: endpoint.to_string(),

@@ -45,7 +45,7 @@ impl TcpListeners {
         let sockets = sockets
             .into_iter()
             .map(|socket| {
-                socket.listen(i32::try_from(endpoint.backlog).unwrap_or(i32::MAX))?;
+                socket.listen(i32::try_from(endpoint.options.backlog).unwrap_or(i32::MAX))?;
                 Ok(socket.into())
             })
             .collect::<io::Result<_>>()?;

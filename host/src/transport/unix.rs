@@ -13,7 +13,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixStream, unix::SocketAddr};
 
 use super::Address;
-use crate::endpoint::UnixEndpoint;
+use crate::endpoint::{UnixEndpoint, UnixName};
 
 /// A listening UNIX socket; its file is removed when this is dropped.
 #[derive(Debug)]
@@ -29,13 +29,16 @@ pub(crate) struct UnixListenerFile {
 impl UnixListenerFile {
     /// Binds the path. A socket file that nobody listens on any more is removed first; any other file is an error.
     pub(crate) fn bind(endpoint: &UnixEndpoint) -> io::Result<Self> {
-        remove_stale(&endpoint.path)?;
+        let UnixName::Path(path) = &endpoint.address else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        remove_stale(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&SockAddr::unix(&endpoint.path)?)?;
-        let metadata = fs::symlink_metadata(&endpoint.path)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let metadata = fs::symlink_metadata(path)?;
         let mut file = Self {
-            path: endpoint.path.clone(),
+            path: path.clone(),
             file: (metadata.dev(), metadata.ino()),
             socket: None,
         };
@@ -43,7 +46,7 @@ impl UnixListenerFile {
             // Before `listen`, so that nobody connects while the mode is still the umask's.
             fs::set_permissions(&file.path, fs::Permissions::from_mode(mode))?;
         }
-        socket.listen(i32::try_from(endpoint.backlog).unwrap_or(i32::MAX))?;
+        socket.listen(i32::try_from(endpoint.options.backlog).unwrap_or(i32::MAX))?;
         file.socket = Some(socket.into());
         Ok(file)
     }
