@@ -24,10 +24,9 @@ pub(crate) mod info;
 
 pub(crate) mod watch;
 
-
 use std::sync::{Arc, LazyLock};
 
-pub use client::ClientTlsSettings;
+pub use client::{ClientTls, ClientTlsSettings};
 pub use error::TlsError;
 use rustls::{SupportedProtocolVersion, crypto::CryptoProvider};
 
