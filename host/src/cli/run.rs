@@ -1,6 +1,7 @@
 //! `nethost run`: serves one plugin.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
     num::NonZeroUsize,
     path::PathBuf,
@@ -20,6 +21,7 @@ use crate::{
     cli::{Mistake, OrMistake as _},
     endpoint::{Direction, Endpoint, EndpointError},
     engine::Engine,
+    files::{FileGrant, HostFile},
     grants::{ConnectGrant, Grants},
     limits::Limits,
     manifest::{Isolation, Manifest, is_service_name_char, parse_duration},
@@ -55,6 +57,10 @@ pub(crate) struct Run {
     /// Let the plugin connect to HOST:PORT; HOST is a name, an address, a network or *, PORT a number or *
     #[arg(long, value_name = "HOST:PORT")]
     allow_connect: Vec<ConnectGrant>,
+
+    /// Let the plugin use one file, which it knows as NAME: to read it, or (:rw) to write it too, which makes it if it is not there
+    #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
+    file: Vec<FileGrant>,
 
     /// How many instances there are: one per worker thread, or one per service [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
@@ -127,7 +133,7 @@ impl Run {
         let config = manifest.config(&self.set)?;
         let grants = Grants {
             connect: self.allow_connect,
-            ..Grants::default()
+            files: open_files(&self.file)?,
         };
         ask(manifest, &service, &grants);
         Ok(ServiceSpec {
@@ -145,6 +151,20 @@ impl Run {
             isolation,
         })
     }
+}
+
+fn open_files(grants: &[FileGrant]) -> anyhow::Result<BTreeMap<String, HostFile>> {
+    let mut files = BTreeMap::new();
+    for grant in grants {
+        let file = grant
+            .open()
+            .with_context(|| format!("opening {} for --file", grant.path.display()))
+            .or_mistake()?;
+        if files.insert(grant.name.clone(), file).is_some() {
+            bail!(Mistake::new(format!("--file names `{}` twice", grant.name)));
+        }
+    }
+    Ok(files)
 }
 
 fn listeners(manifest: &Manifest) -> anyhow::Result<Vec<Endpoint>> {
