@@ -24,9 +24,9 @@ pub(crate) mod info;
 
 pub(crate) mod watch;
 
-
 use std::sync::{Arc, LazyLock};
 
+pub(crate) use certificates::day;
 pub use client::ClientTlsSettings;
 pub use error::TlsError;
 use rustls::{SupportedProtocolVersion, crypto::CryptoProvider};
