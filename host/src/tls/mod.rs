@@ -24,6 +24,12 @@ pub(crate) mod info;
 
 pub(crate) mod watch;
 
+#[cfg(test)]
+mod testing;
+
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, LazyLock};
 
 pub(crate) use certificates::day;

@@ -136,3 +136,81 @@ impl Watched {
 
 /// How often the files are looked at: every second. At 10,000 certificates a look takes some 30 ms.
 const PERIOD: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::tls::testing::{Authority, Folder, showing};
+
+    /// Returns whether the last look loaded something.
+    fn looks(watcher: &mut Watcher, look: Look, tls: &ServerTls) -> bool {
+        let before = tls.has_changed();
+        watcher.look(look);
+        before && !tls.has_changed()
+    }
+
+    #[test]
+    fn what_changed_is_loaded_once_it_has_settled() {
+        let folder = Folder::new();
+        let authority = Authority::new("test");
+        let write = |names: &[&str]| {
+            let issued = authority.issue(names);
+            folder.write("a.pem", issued.certificate + &issued.key)
+        };
+        let path = write(&["one.example"]);
+        let tls = ServerTls::load(&showing(&path)).unwrap();
+        let mut watcher = Watcher::new("test".to_owned(), vec![Arc::downgrade(&tls)]);
+        watcher.look(Look::WhenSettled);
+        // Changed twice, a look between: the second is waited for as well.
+        write(&["two.example"]);
+        assert!(!looks(&mut watcher, Look::WhenSettled, &tls));
+        write(&["much-longer.example"]);
+        assert!(!looks(&mut watcher, Look::WhenSettled, &tls));
+        assert!(looks(&mut watcher, Look::WhenSettled, &tls));
+        // At a signal at once.
+        write(&["four.example"]);
+        assert!(looks(&mut watcher, Look::AtOnce, &tls));
+        drop(tls);
+        assert!(!watcher.is_done());
+        watcher.look(Look::WhenSettled);
+        assert!(watcher.is_done());
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_tried_once_until_it_changes() {
+        let folder = Folder::new();
+        let issued = Authority::new("test").issue(&["one.example"]);
+        let good = issued.certificate + &issued.key;
+        let path = folder.write("a.pem", &good);
+        let tls = ServerTls::load(&showing(&path)).unwrap();
+        let mut watcher = Watcher::new("test".to_owned(), vec![Arc::downgrade(&tls)]);
+        let failed = |watcher: &Watcher| watcher.listeners[0].failed.clone();
+        folder.write("a.pem", "hello");
+        watcher.look(Look::WhenSettled);
+        assert_eq!(failed(&watcher), None);
+        watcher.look(Look::WhenSettled);
+        assert_eq!(failed(&watcher), Some(tls.look()));
+        // Nothing is tried now: `seen`, which a try clears, stays as it is.
+        watcher.listeners[0].seen = Some(Snapshot::default());
+        watcher.look(Look::WhenSettled);
+        assert_eq!(watcher.listeners[0].seen, Some(Snapshot::default()));
+        watcher.look(Look::AtOnce);
+        assert_eq!(watcher.listeners[0].seen, None);
+        // Another bad one is tried again, and a good one ends it.
+        folder.write("a.pem", "hello again");
+        watcher.look(Look::WhenSettled);
+        watcher.look(Look::WhenSettled);
+        assert_eq!(failed(&watcher), Some(tls.look()));
+        fs::remove_file(&path).unwrap();
+        watcher.look(Look::WhenSettled);
+        watcher.look(Look::WhenSettled);
+        assert_eq!(failed(&watcher), Some(tls.look()));
+        folder.write("a.pem", &good);
+        watcher.look(Look::WhenSettled);
+        watcher.look(Look::WhenSettled);
+        assert_eq!(failed(&watcher), None);
+        assert!(!tls.has_changed());
+    }
+}

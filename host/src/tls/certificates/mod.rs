@@ -376,3 +376,6 @@ const SHOWN: usize = 10;
 
 /// 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
+
+#[cfg(test)]
+mod tests;
