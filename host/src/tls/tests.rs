@@ -230,7 +230,7 @@ fn clients_show_certificates_as_the_listener_wants_them() {
         if let Ok(pair) = result {
             let info = TlsInfo::of_server(&pair.server);
             if auth != ClientAuth::None && certificate == Some(&good_file) {
-                assert_eq!(info.peer_certificates, [good.der.clone()]);
+                assert_eq!(info.peer_certificates, std::slice::from_ref(&good.der));
             } else {
                 assert!(info.peer_certificates.is_empty());
             }

@@ -227,7 +227,7 @@ fn every_mistake_names_the_file_and_the_way_out() {
 fn an_unreadable_file_says_who_must_read_it() {
     let folder = Folder::new();
     let path: PathBuf = folder.write("secret.pem", "");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads it all the same.
     match fs::read(&path) {
         Ok(_) => {
