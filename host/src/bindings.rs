@@ -15,6 +15,7 @@ wasmtime::component::bindgen!({
     world: "swappable-plugin",
     imports: { default: trappable },
     with: {
+        "nethost:plugin/storage.file": crate::files::HostFile,
         "nethost:plugin/transport.connection": crate::reactor::Connection,
         "nethost:plugin/transport.group": crate::reactor::Group,
     },

@@ -109,6 +109,7 @@ macro_rules! files {
 
 /// Every file of `wit/`.
 const FILES: &[(&str, &str)] = files! {
+    "bulk.wit"
     "clock.wit"
     "deferred-handler.wit"
     "deferred.wit"
@@ -116,6 +117,7 @@ const FILES: &[(&str, &str)] = files! {
     "log.wit"
     "random.wit"
     "session-swap-handler.wit"
+    "storage.wit"
     "swap-handler.wit"
     "transport.wit"
     "types.wit"

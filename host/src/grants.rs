@@ -1,6 +1,7 @@
 //! Grants: what a service may do beyond its own connections. Nothing is granted by default.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
@@ -9,13 +10,15 @@ use std::{
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::endpoint::unmap;
+use crate::{endpoint::unmap, files::HostFile};
 
 /// What a service was granted.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
     /// Where it may connect to.
     pub connect: Vec<ConnectGrant>,
+    /// The files that it may use, by the names that it knows them by.
+    pub files: BTreeMap<String, HostFile>,
 }
 
 /// Leave to connect: `HOST:PORT`, where HOST is a name, an address, a network (`10.0.0.0/8`), or `*`, and PORT a number or `*`.
@@ -157,6 +160,7 @@ mod tests {
     fn grants(texts: &[&str]) -> Grants {
         Grants {
             connect: texts.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Grants::default()
         }
     }
 

@@ -9,6 +9,7 @@
 //! * [`reactor`]: worker threads; the connections that they pump; timers, outbound connections, look-ups. Knows no wasm.
 //! * [`transport`]: the streams below.
 //! * [`tls`]: certificates, keys and trust; what TLS listeners and connections are set up with.
+//! * [`files`]: files that the operator granted.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
@@ -29,8 +30,9 @@ pub mod reactor;
 
 pub mod transport;
 
-#[allow(dead_code, reason = "the transport that takes it is being written")]
 pub mod tls;
+
+pub mod files;
 
 pub mod engine;
 

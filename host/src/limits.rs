@@ -28,6 +28,10 @@ pub struct Limits {
     pub hostcall_bytes: usize,
     /// Log lines a second of one instance. Default 100, with bursts of ten times as many. What is over is counted and dropped.
     pub log_lines: u32,
+    /// Open files of one instance. Default 1024. A further one is refused with `limit`.
+    pub open_files: usize,
+    /// How long what comes before a connection's first byte may take: a PROXY header, a TLS handshake. Default 10 s; then it is closed.
+    pub handshake_time: Duration,
     /// How long `close` waits for the peer to take what is queued. Default 30 s; then the connection is aborted.
     pub close_time: Duration,
     /// How long an outbound connection may take, look-up included. Default 30 s.
@@ -47,6 +51,8 @@ impl Default for Limits {
             memberships: 1_000_000,
             hostcall_bytes: 4 << 20,
             log_lines: 100,
+            open_files: 1024,
+            handshake_time: Duration::from_secs(10),
             close_time: Duration::from_secs(30),
             connect_time: Duration::from_secs(30),
         }

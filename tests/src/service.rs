@@ -99,6 +99,7 @@ impl Serves for Running {
 fn program(limits: Limits) -> Program {
     let grant = "127.0.0.0/8:*".parse();
     Program {
+        tls: Arc::default(),
         service: "test".to_owned(),
         limits,
         grants: Grants {

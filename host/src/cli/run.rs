@@ -127,6 +127,7 @@ impl Run {
         let config = manifest.config(&self.set)?;
         let grants = Grants {
             connect: self.allow_connect,
+            ..Grants::default()
         };
         ask(manifest, &service, &grants);
         Ok(ServiceSpec {
@@ -134,6 +135,7 @@ impl Run {
                 service,
                 limits: Limits::default(),
                 grants,
+                tls: Arc::default(),
             },
             protocol: Protocol::Plugin {
                 plugin: Arc::new(plugin),

@@ -3,13 +3,15 @@
 use crate::{
     bindings::nethost::plugin::{
         deferred::Value as WitValue,
+        transport::TlsInfo as WitTlsInfo,
         types::{
             Address as WitAddress, CloseReason as WitCloseReason, Error, ErrorCode,
             Origin as WitOrigin, SocketAddress,
         },
     },
     endpoint::map,
-    reactor::{CloseReason, ErrorKind, Origin, Outcome, Value},
+    reactor::{CloseReason, ErrorKind, Id, OperationError, Origin, Outcome, Value},
+    tls::info::TlsInfo,
     transport::Address,
 };
 
@@ -52,6 +54,7 @@ pub(crate) fn close_reason(reason: &CloseReason) -> WitCloseReason {
         CloseReason::Reset => WitCloseReason::Reset,
         CloseReason::Idle => WitCloseReason::Idle,
         CloseReason::Limit(limit) => WitCloseReason::Limit((*limit).to_owned()),
+        CloseReason::Tls(message) => WitCloseReason::Tls(message.to_string()),
         CloseReason::Draining => WitCloseReason::Draining,
         CloseReason::Trapped => WitCloseReason::Trapped,
     }
@@ -60,11 +63,28 @@ pub(crate) fn close_reason(reason: &CloseReason) -> WitCloseReason {
 pub(crate) fn outcome(outcome: Outcome) -> Result<WitValue, Error> {
     match outcome {
         Ok(Value::Nothing) => Ok(WitValue::Nothing),
+        Ok(Value::Number(number)) => Ok(WitValue::Number(number)),
         Ok(Value::Ready) => Ok(WitValue::Ready),
-        Err(error) => Err(Error {
-            code: error_code(error.kind),
-            message: error.message,
-        }),
+        Err(failure) => Err(error(failure)),
+    }
+}
+
+pub(crate) fn error(error: OperationError) -> Error {
+    Error {
+        code: error_code(error.kind),
+        message: error.message,
+    }
+}
+
+pub(crate) fn tls_info((info, resumed_from): (TlsInfo, Option<Id>)) -> WitTlsInfo {
+    WitTlsInfo {
+        version: info.version.to_owned(),
+        cipher_suite: info.cipher_suite,
+        alpn: info.alpn,
+        server_name: info.server_name,
+        peer_certificates: info.peer_certificates,
+        resumed: info.resumed,
+        resumed_from: resumed_from.map(|id| id.0),
     }
 }
 
@@ -79,6 +99,10 @@ fn error_code(kind: ErrorKind) -> ErrorCode {
         ErrorKind::NameNotFound => ErrorCode::NameNotFound,
         ErrorKind::Limit => ErrorCode::Limit,
         ErrorKind::Invalid => ErrorCode::Invalid,
+        ErrorKind::Unsupported => ErrorCode::Unsupported,
+        ErrorKind::Busy => ErrorCode::Busy,
+        ErrorKind::Full => ErrorCode::Full,
+        ErrorKind::Tls => ErrorCode::Other("tls".to_owned()),
         ErrorKind::Io => ErrorCode::Io,
     }
 }

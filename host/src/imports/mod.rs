@@ -6,6 +6,10 @@ mod transport;
 
 mod deferred;
 
+mod storage;
+
+mod bulk;
+
 pub(crate) mod log;
 
 mod clock;

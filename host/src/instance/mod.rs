@@ -23,6 +23,7 @@ use crate::{
     bindings::exports::nethost::plugin::{
         deferred_handler, handler, session_swap_handler, swap_handler, swap_handler::Refusal,
     },
+    files::HostFile,
     imports::{
         convert,
         log::{self, Lines},
@@ -53,6 +54,8 @@ pub(crate) struct State {
     pub(crate) connections: Slab<Rc<Connection>>,
     /// What the guest's `group` handles mean.
     pub(crate) groups: Slab<Rc<Group>>,
+    /// What the guest's `file` handles mean.
+    pub(crate) files: Slab<HostFile>,
     pub(crate) lines: Lines,
     pub(crate) staging: Staging,
     limiter: Limiter,
@@ -142,6 +145,7 @@ impl Instance {
             holdings: holdings.clone(),
             connections: Slab::new(),
             groups: Slab::new(),
+            files: Slab::new(),
             staging,
             limiter: Limiter::new(limits),
             budget: Budget {

@@ -5,7 +5,10 @@ use std::rc::Rc;
 use wasmtime::component::Resource;
 
 use super::State;
-use crate::reactor::{Connection, Group, Holdings};
+use crate::{
+    files::HostFile,
+    reactor::{Connection, Group, Holdings},
+};
 
 /// Whether effects happen at once, or wait.
 pub(crate) enum Staging {
@@ -57,6 +60,14 @@ impl State {
             .ok()
             .and_then(|index| self.groups.get(index))
             .ok_or_else(|| wasmtime::format_err!("a group handle that the host never gave"))
+    }
+
+    /// Returns the file that a handle means.
+    pub(crate) fn file(&self, handle: &Resource<HostFile>) -> wasmtime::Result<&HostFile> {
+        usize::try_from(handle.rep())
+            .ok()
+            .and_then(|index| self.files.get(index))
+            .ok_or_else(|| wasmtime::format_err!("a file handle that the host never gave"))
     }
 
     /// Does something to the world that takes `size` bytes to remember, now or at the commit. What would have to be remembered is limited; an error

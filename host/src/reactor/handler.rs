@@ -63,6 +63,8 @@ pub enum CloseReason {
     Idle,
     /// A limit was reached: which.
     Limit(&'static str),
+    /// TLS failed: how.
+    Tls(Arc<str>),
     /// The deadline of a drain passed.
     Draining,
     /// The instance broke.
@@ -77,6 +79,8 @@ pub type Outcome = Result<Value, OperationError>;
 pub enum Value {
     /// There is nothing to say.
     Nothing,
+    /// A number; what started the operation says of what.
+    Number(u64),
     /// The result is with the [`super::Holdings`], to be taken.
     Ready,
 }
@@ -111,6 +115,14 @@ pub enum ErrorKind {
     Limit,
     /// An argument was wrong.
     Invalid,
+    /// The transport cannot do it.
+    Unsupported,
+    /// Something else is in progress.
+    Busy,
+    /// The disk, or the quota.
+    Full,
+    /// TLS failed.
+    Tls,
     /// The system failed otherwise.
     Io,
 }
@@ -134,6 +146,7 @@ impl From<std::io::Error> for OperationError {
             Io::HostUnreachable | Io::NetworkUnreachable | Io::NetworkDown => {
                 ErrorKind::Unreachable
             }
+            Io::StorageFull | Io::QuotaExceeded => ErrorKind::Full,
             Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe => ErrorKind::Reset,
             _ => ErrorKind::Io,
         };

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::{
     sync::{Notify, Semaphore},
     task::AbortHandle,
@@ -15,8 +16,9 @@ use tokio::{
 };
 
 use super::{
+    bulk::Transfer,
     connect,
-    connection::Connection,
+    connection::{Connection, ListenerTls},
     handler::{
         Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
     },
@@ -25,6 +27,7 @@ use super::{
 use crate::{
     grants::Grants,
     limits::Limits,
+    tls::client::ClientTls,
     transport::{Address, Transport},
 };
 
@@ -37,6 +40,8 @@ pub struct Program {
     pub limits: Limits,
     /// What it was granted.
     pub grants: Grants,
+    /// Whom it trusts when it connects with TLS.
+    pub tls: Arc<ClientTls>,
 }
 
 /// What the host holds for one instance.
@@ -47,6 +52,8 @@ pub struct Holdings {
     /// None before the instance is made, and after it broke.
     handler: RefCell<Option<Rc<dyn Handler>>>,
     last_id: Cell<u64>,
+    /// What tells these holdings' TLS tickets from others.
+    nonce: [u8; 8],
     connections: RefCell<HashMap<Id, Rc<Connection>>>,
     /// The connection in whose callback the instance is.
     current: Cell<Option<Id>>,
@@ -88,6 +95,10 @@ enum Work {
     Timer(Instant),
     /// A task of its own completes it.
     Task(AbortHandle),
+    /// Its connection completes it, and cannot stop half-way.
+    Step,
+    /// Its connection completes it.
+    Transfer(Rc<Transfer>),
 }
 
 impl Holdings {
@@ -98,6 +109,7 @@ impl Holdings {
             worker,
             handler: RefCell::new(None),
             last_id: Cell::new(0),
+            nonce: nonce(),
             connections: RefCell::default(),
             current: Cell::new(None),
             operations: RefCell::default(),
@@ -163,26 +175,49 @@ impl Holdings {
         transport: Transport,
         addresses: (Address, Address),
         origin: Origin,
+        server_tls: ListenerTls,
     ) {
-        let connection = self.connection(Some(transport), addresses);
+        let connection = self.connection(Some(transport), addresses, server_tls);
         tokio::task::spawn_local(connection.pump(origin));
     }
 
     /// Makes a connection that leads nowhere: what is written to it stays. For benchmarks of the boundary alone.
     pub fn detached(self: &Rc<Self>) -> Rc<Connection> {
-        self.connection(None, (Address::Path(None), Address::Path(None)))
+        self.connection(None, (Address::Path(None), Address::Path(None)), None)
     }
 
     fn connection(
         self: &Rc<Self>,
         transport: Option<Transport>,
         addresses: (Address, Address),
+        server_tls: ListenerTls,
     ) -> Rc<Connection> {
         let id = self.next_id();
-        let connection =
-            Connection::new(self.worker.clone(), self.clone(), id, transport, addresses);
+        let connection = Connection::new(
+            self.worker.clone(),
+            self.clone(),
+            id,
+            transport,
+            addresses,
+            server_tls,
+        );
         self.connections.borrow_mut().insert(id, connection.clone());
         connection
+    }
+
+    /// Returns what a client of a connection's TLS brings back when it resumes the session.
+    pub(super) fn ticket(&self, connection: Id) -> [u8; 16] {
+        let mut ticket = [0; 16];
+        let (nonce, id) = ticket.split_at_mut(8);
+        nonce.copy_from_slice(&self.nonce);
+        id.copy_from_slice(&connection.0.to_be_bytes());
+        ticket
+    }
+
+    /// Returns the connection that a ticket was given to; none if it was not one of these.
+    pub(super) fn read_ticket(&self, ticket: &[u8]) -> Option<Id> {
+        let id = ticket.strip_prefix(&self.nonce)?;
+        Some(Id(u64::from_be_bytes(id.try_into().ok()?)))
     }
 
     /// Forgets a connection that is lost, and cancels its operations.
@@ -350,6 +385,8 @@ impl Holdings {
                 self.timers.borrow_mut().remove(&(deadline, id));
             }
             Work::Task(task) => task.abort(),
+            Work::Step => {}
+            Work::Transfer(transfer) => transfer.cancel(),
         }
     }
 
@@ -375,7 +412,7 @@ impl Holdings {
         let outcome = match connected {
             Ok(Ok(_)) if self.ended.get() => return,
             Ok(Ok((transport, addresses))) => {
-                let connection = self.connection(Some(transport), addresses);
+                let connection = self.connection(Some(transport), addresses, None);
                 let made = connection.make(&Origin::Dialed(id));
                 tokio::task::spawn_local(connection.serve());
                 if made {
@@ -413,7 +450,26 @@ impl Holdings {
         self.deliver(id, outcome);
     }
 
-    fn refuse(&self, id: Id, error: OperationError) {
+    /// Notes an operation that its connection completes. Returns whether it may begin.
+    pub(super) fn begin_step(&self, id: Id) -> bool {
+        self.start(id, |_| Work::Step)
+    }
+
+    /// Notes a movement of bytes. Returns whether it may begin.
+    pub(super) fn begin_transfer(&self, transfer: &Rc<Transfer>) -> bool {
+        self.start(transfer.id, |_| Work::Transfer(transfer.clone()))
+    }
+
+    /// Returns how many bytes a movement has moved; none if it is over.
+    pub fn progress(&self, id: Id) -> Option<u64> {
+        match &self.operations.borrow().get(&id)?.work {
+            Work::Transfer(transfer) => Some(transfer.moved()),
+            _ => None,
+        }
+    }
+
+    /// Completes an operation with an error, once the current callback has returned.
+    pub(super) fn refuse(&self, id: Id, error: OperationError) {
         self.start(id, |_| Work::Decided);
         self.decide(id, Err(error));
     }
@@ -443,7 +499,8 @@ impl Holdings {
         !full
     }
 
-    fn decide(&self, id: Id, outcome: Outcome) {
+    /// Completes an operation once the current callback has returned.
+    pub(super) fn decide(&self, id: Id, outcome: Outcome) {
         self.outcomes.borrow_mut().push_back((id, outcome));
         self.changed.notify_one();
     }
@@ -457,7 +514,7 @@ impl Holdings {
     }
 
     /// Completes an operation, unless it was cancelled. Never called while the instance is being called.
-    fn deliver(&self, id: Id, outcome: Outcome) {
+    pub(super) fn deliver(&self, id: Id, outcome: Outcome) {
         let Some(operation) = self.operations.borrow_mut().remove(&id) else {
             return;
         };
@@ -533,11 +590,19 @@ impl Traffic {
     }
 
     pub(super) fn received(&self, count: usize) {
-        self.received.set(self.received.get() + count as u64);
+        self.received_bulk(count as u64);
     }
 
     pub(super) fn sent(&self, count: usize) {
-        self.sent.set(self.sent.get() + count as u64);
+        self.sent_bulk(count as u64);
+    }
+
+    pub(super) fn received_bulk(&self, count: u64) {
+        self.received.set(self.received.get() + count);
+    }
+
+    pub(super) fn sent_bulk(&self, count: u64) {
+        self.sent.set(self.sent.get() + count);
     }
 }
 
@@ -546,6 +611,15 @@ const COMPLETIONS_PER_TURN: usize = 64;
 
 /// Look-ups of one instance at a time; further ones wait.
 const LOOK_UPS: usize = 16;
+
+/// 64 random bits. Without randomness the tickets of two instances look alike, and a plugin may be told the wrong connection's id.
+fn nonce() -> [u8; 8] {
+    let mut nonce = [0; 8];
+    if let Err(error) = getrandom(&mut nonce, GetRandomFlags::empty()) {
+        tracing::warn!(%error, "no randomness for the tickets of TLS");
+    }
+    nonce
+}
 
 impl std::fmt::Debug for dyn Handler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -11,6 +11,8 @@ mod connection;
 
 mod outbox;
 
+mod bulk;
+
 mod group;
 
 mod holdings;
@@ -19,7 +21,8 @@ mod connect;
 
 mod listener;
 
-pub use connection::Connection;
+pub use bulk::Extent;
+pub use connection::{Connection, TlsRole};
 pub use group::{Admission, Group};
 pub use handler::{
     Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, SessionKey,

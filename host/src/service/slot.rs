@@ -289,7 +289,7 @@ impl Slot {
         }
         self.full.set(full);
         if !full {
-            holdings.accept(transport, addresses, Origin::Configured(url.clone()));
+            holdings.accept(transport, addresses, Origin::Configured(url.clone()), None);
         }
     }
 

@@ -31,7 +31,7 @@ pub struct ClientTlsSettings {
 
 /// What a service uses for outbound TLS: whom it trusts and, if the operator gave one, its certificate.
 #[derive(Debug)]
-pub(crate) struct ClientTls {
+pub struct ClientTls {
     /// None: the system's, which nobody has asked for yet.
     roots: Mutex<Option<Arc<RootCertStore>>>,
     certificate: Option<Arc<dyn ResolvesClientCert>>,
@@ -42,10 +42,21 @@ pub(crate) struct ClientTls {
 /// What configs differ in.
 type Kind = (Vec<String>, TlsVersion);
 
+impl Default for ClientTls {
+    /// Trusts whom the system trusts, and shows no certificate.
+    fn default() -> Self {
+        Self {
+            roots: Mutex::default(),
+            certificate: None,
+            configs: Mutex::default(),
+        }
+    }
+}
+
 impl ClientTls {
     /// Loads the files that the settings name. The system's trust anchors are loaded by the first [`config`](Self::config), so that a service that never
     /// dials neither pays for them nor fails without them.
-    pub(crate) fn load(settings: &ClientTlsSettings) -> Result<Arc<Self>, TlsError> {
+    pub fn load(settings: &ClientTlsSettings) -> Result<Arc<Self>, TlsError> {
         let roots = match &settings.ca {
             Some(path) => Some(Arc::new(trusted(path)?)),
             None => None,

@@ -33,7 +33,7 @@ mod tests;
 use std::sync::{Arc, LazyLock};
 
 pub(crate) use certificates::day;
-pub use client::ClientTlsSettings;
+pub use client::{ClientTls, ClientTlsSettings};
 pub use error::TlsError;
 use rustls::{SupportedProtocolVersion, crypto::CryptoProvider};
 
