@@ -1,40 +1,56 @@
 //! Loads certificates again when their files changed.
 
 use std::{
-    sync::{Arc, Weak},
+    io,
+    sync::{
+        Arc, Weak,
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError},
+    },
+    thread,
     time::Duration,
 };
-
-use tokio::sync::Notify;
 
 use super::{
     files::Snapshot,
     server::{Reloaded, ServerTls},
 };
 
-/// Watches the files of a service's listeners, until the last listener is gone.
+/// Watches the files of a service's listeners, until it is dropped.
 ///
-/// Their metadata is looked at once a second, on a thread that may block. What differs from what was loaded is loaded when two looks in a row saw the same:
-/// a file that is still being written, or a certificate whose key is still on its way, is waited for. `at_once` (SIGHUP) loads everything without
-/// waiting, whether it seems to differ or not.
+/// Their metadata is looked at once a second, on a thread of its own, because a file system may be slow. What differs from what was loaded is loaded when two
+/// looks in a row saw the same: a file that is still being written, or a certificate whose key is still on its way, is waited for.
 ///
 /// A certificate that cannot be loaded is said once, and the old ones stay in use until the files change again.
-pub(crate) async fn watch(service: String, listeners: Vec<Weak<ServerTls>>, at_once: Arc<Notify>) {
-    let mut watcher = Watcher::new(service, listeners);
-    while !watcher.is_done() {
-        let look = tokio::select! {
-            () = at_once.notified() => Look::AtOnce,
-            () = tokio::time::sleep(PERIOD) => Look::WhenSettled,
-        };
-        let looked = tokio::task::spawn_blocking(move || {
-            watcher.look(look);
-            watcher
-        });
-        watcher = match looked.await {
-            Ok(watcher) => watcher,
-            // The runtime goes.
-            Err(_) => return,
-        };
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// The thread ends with it.
+    at_once: SyncSender<()>,
+}
+
+impl Watch {
+    /// Starts to watch.
+    pub(crate) fn start<'a>(
+        service: &str,
+        listeners: impl IntoIterator<Item = &'a Arc<ServerTls>>,
+    ) -> io::Result<Self> {
+        let listeners = listeners.into_iter().map(Arc::downgrade).collect();
+        let watcher = Watcher::new(service.to_owned(), listeners);
+        let (at_once, asked) = mpsc::sync_channel(1);
+        thread::Builder::new()
+            .name("certificates".to_owned())
+            .spawn(move || watcher.run(&asked))?;
+        Ok(Self { at_once })
+    }
+
+    /// Loads everything without waiting, whether it seems to differ or not. Returns at once; the log says what came of it.
+    pub(crate) fn reload(&self) {
+        match self.at_once.try_send(()) {
+            // One that has not begun sees the same files.
+            Ok(()) | Err(TrySendError::Full(())) => {}
+            Err(TrySendError::Disconnected(())) => {
+                tracing::error!("certificates cannot be loaded again: their thread has ended");
+            }
+        }
     }
 }
 
@@ -73,18 +89,22 @@ impl Watcher {
         }
     }
 
-    fn is_done(&self) -> bool {
-        self.listeners.is_empty()
+    fn run(mut self, asked: &Receiver<()>) {
+        loop {
+            match asked.recv_timeout(PERIOD) {
+                Ok(()) => self.look(Look::AtOnce),
+                Err(RecvTimeoutError::Timeout) => self.look(Look::WhenSettled),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
     }
 
     fn look(&mut self, look: Look) {
-        self.listeners.retain_mut(|watched| {
-            let Some(tls) = watched.tls.upgrade() else {
-                return false;
-            };
-            watched.look(&tls, look, &self.service);
-            true
-        });
+        for watched in &mut self.listeners {
+            if let Some(tls) = watched.tls.upgrade() {
+                watched.look(&tls, look, &self.service);
+            }
+        }
     }
 }
 
@@ -139,7 +159,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::Instant};
 
     use super::*;
     use crate::tls::testing::{Authority, Folder, showing};
@@ -173,9 +193,41 @@ mod tests {
         write(&["four.example"]);
         assert!(looks(&mut watcher, Look::AtOnce, &tls));
         drop(tls);
-        assert!(!watcher.is_done());
-        watcher.look(Look::WhenSettled);
-        assert!(watcher.is_done());
+        watcher.look(Look::AtOnce);
+    }
+
+    #[test]
+    fn a_thread_watches_until_it_is_told_to_end() {
+        let folder = Folder::new();
+        let authority = Authority::new("test");
+        let write = |name: &str| {
+            let issued = authority.issue(&[name]);
+            folder.write("a.pem", issued.certificate + &issued.key)
+        };
+        let tls = ServerTls::load(&showing(&write("one.example"))).unwrap();
+        let watch = Watch::start("test", [&tls]).unwrap();
+        let settled = || {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while tls.has_changed() {
+                assert!(Instant::now() < deadline, "nothing was loaded");
+                thread::yield_now();
+            }
+        };
+        let start = Instant::now();
+        write("two.example");
+        watch.reload();
+        settled();
+        // The second look would come after two seconds.
+        assert!(start.elapsed() < PERIOD * 3 / 2);
+        write("three.example");
+        settled();
+        let weak = Arc::downgrade(&tls);
+        drop((watch, tls));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while weak.strong_count() > 0 {
+            assert!(Instant::now() < deadline, "the thread keeps the listener");
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -125,11 +125,6 @@ impl Certificates {
         any.map(|certificate| certificate.key.clone())
     }
 
-    /// Returns the certificates in their order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Loaded> {
-        self.all.iter()
-    }
-
     /// Returns whether these are the same certificates in the same order.
     pub(super) fn are(&self, others: &Self) -> bool {
         self.all.len() == others.all.len()
