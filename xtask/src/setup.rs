@@ -35,6 +35,21 @@ const PACKAGES: &[Package] = &[
         purpose: Purpose::Benches,
     },
     Package {
+        name: "openssl",
+        why: "certificates are read, and TLS is spoken, by another implementation",
+        purpose: Purpose::Tests,
+    },
+    Package {
+        name: "gnutls-bin",
+        why: "TLS is spoken by a third implementation",
+        purpose: Purpose::Tests,
+    },
+    Package {
+        name: "testssl.sh",
+        why: "looks for weaknesses of TLS listeners",
+        purpose: Purpose::Tests,
+    },
+    Package {
         name: "python3-venv",
         why: "the tests' own Python packages, apart from the system's",
         purpose: Purpose::Venv,

@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod build;
+mod cert;
 mod completions;
 mod inspect;
 mod run;
@@ -29,6 +30,7 @@ Examples:
   nethost build plugins/irc            source folder to component
   nethost inspect plugins/irc.wasm     what it needs, what can be set
   nethost run plugins/irc.wasm         serve on the listeners that it names
+  nethost cert self-signed certs localhost   a certificate for TLS listeners
 
 Exit codes: 0 all went well, 1 it failed while running, 2 it was called wrongly or given something unfit."
 )]
@@ -61,6 +63,7 @@ enum Command {
     Run(run::Run),
     Build(build::Build),
     Inspect(inspect::Inspect),
+    Cert(cert::Cert),
     Completions(completions::Completions),
 }
 
@@ -81,6 +84,7 @@ impl Cli {
             Command::Run(run) => run.execute(),
             Command::Build(build) => build.execute(),
             Command::Inspect(inspect) => inspect.execute(),
+            Command::Cert(cert) => cert.execute(),
             Command::Completions(completions) => completions.execute(),
         };
         // Whoever closed our output (`| head`) has seen enough.

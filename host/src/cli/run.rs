@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     cli::{Mistake, OrMistake as _},
-    endpoint::{Direction, Endpoint, EndpointError},
+    endpoint::{Certificate, Direction, Endpoint, EndpointError},
     engine::Engine,
     files::{FileGrant, HostFile},
     grants::{ConnectGrant, Grants},
@@ -28,19 +28,21 @@ use crate::{
     plugin::Plugin,
     reactor::Program,
     service::{Host, Protocol, Service, ServiceSpec},
+    tls::{ClientTls, ClientTlsSettings},
 };
 
 /// Serve a plugin
 ///
 /// Without options it listens where the plugin's manifest says (on loopback). One line per listener is printed once it is ready, with its real
 /// port: `listening irc tcp://127.0.0.1:6667`. SIGINT and SIGTERM stop accepting, let the plugin say goodbye and its connections end; a
-/// second signal stops at once.
+/// second signal stops at once. Certificates are loaded again within seconds after their files changed, and at once by SIGHUP.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nethost run plugins/irc.wasm
   nethost run plugins/irc.wasm --listen tcp://[::]:6667 --set network=ExampleNet
   nethost run plugins/echo.wasm --listen unix:///tmp/echo.sock?mode=660
+  nethost run plugins/irc.wasm --listen 'tls://[::]:6697?cert=/etc/letsencrypt/live'
   nethost run my-proxy.wasm --listen tcp://127.0.0.1:0 --allow-connect 10.0.0.0/8:*")]
 pub(crate) struct Run {
     /// The plugin, a component such as plugins/irc.wasm
@@ -61,6 +63,18 @@ pub(crate) struct Run {
     /// Let the plugin use one file, which it knows as NAME: to read it, or (:rw) to write it too, which makes it if it is not there
     #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
     file: Vec<FileGrant>,
+
+    /// Trust servers whose certificates descend from those in FILE (PEM), when the plugin connects with TLS [default: what the system trusts]
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// The certificate chain (PEM) to show to servers that ask for one
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert, if it is not in the same file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 
     /// How many instances there are: one per worker thread, or one per service [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
@@ -131,6 +145,14 @@ impl Run {
             self.listen
         };
         let config = manifest.config(&self.set)?;
+        let tls = ClientTls::load(&ClientTlsSettings {
+            ca: self.tls_ca,
+            certificate: self.tls_cert.map(|path| Certificate {
+                path,
+                key: self.tls_key,
+            }),
+        })
+        .or_mistake()?;
         let grants = Grants {
             connect: self.allow_connect,
             files: open_files(&self.file)?,
@@ -141,7 +163,7 @@ impl Run {
                 service,
                 limits: Limits::default(),
                 grants,
-                tls: Arc::default(),
+                tls,
             },
             protocol: Protocol::Plugin {
                 plugin: Arc::new(plugin),
@@ -220,10 +242,11 @@ fn announce(service: &Service) -> anyhow::Result<()> {
     }
 }
 
-/// SIGINT and SIGTERM.
+/// The signals that the host listens to.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -231,20 +254,25 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+    /// Waits for one that stops, and calls `reload` at each SIGHUP until then.
+    async fn stop(&mut self, reload: impl Fn()) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.hangup.recv() => reload(),
+            }
         }
     }
 }
 
 /// Waits for a signal, then drains.
 async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyhow::Result<()> {
-    let first = signals.next().await;
+    let first = signals.stop(|| service.reload_certificates()).await;
     let name = service.name().to_owned();
     let drain = async {
         let open = service.connection_count().await;
@@ -255,6 +283,8 @@ async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyh
         );
         service.drain(timeout).await
     };
+    // There is nobody left to load certificates for.
+    let nothing = || {};
     tokio::select! {
         left = drain => {
             if left > 0 {
@@ -263,7 +293,7 @@ async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyh
             tracing::info!(service = name, "stopped");
             Ok(())
         }
-        second = signals.next() => bail!("stopped at once by a second signal ({second})"),
+        second = signals.stop(nothing) => bail!("stopped at once by a second signal ({second})"),
     }
 }
 

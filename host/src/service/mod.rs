@@ -30,6 +30,7 @@ use crate::{
     manifest::Isolation,
     plugin::Plugin,
     reactor::{Handler, Holdings, Program, WorkerHandle, abort_on_panic},
+    tls::{TlsError, server::ServerTls, watch::Watch},
 };
 
 /// The worker threads, and the services on them.
@@ -78,6 +79,8 @@ pub struct Service {
     workers: BTreeMap<usize, WorkerHandle>,
     listening: Listening,
     stop: watch::Sender<bool>,
+    /// None if no listener has certificates.
+    certificates: Option<Watch>,
     /// One swap at a time.
     swapping: Mutex<()>,
 }
@@ -97,6 +100,15 @@ pub enum ServiceError {
         #[source]
         error: io::Error,
     },
+    /// The certificates of a listener cannot be loaded.
+    #[error("the certificates of {endpoint}")]
+    Tls {
+        /// Where.
+        endpoint: String,
+        /// Why not.
+        #[source]
+        error: TlsError,
+    },
     /// The isolation is not there yet.
     #[error("isolation `{0}` is not implemented yet; use `worker` or `service`")]
     Isolation(Isolation),
@@ -115,11 +127,13 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// Returns whether the operator can mend it by calling differently: the plugin refused its config, or the isolation is not there.
+    /// Returns whether the operator can mend it by calling differently: the plugin refused its config, the isolation is not there, or certificates are not in
+    /// order.
     pub fn is_mistake(&self) -> bool {
         matches!(
             self,
             Self::Isolation(_)
+                | Self::Tls { .. }
                 | Self::Start {
                     error: StartError::Refused { .. },
                     ..
@@ -174,6 +188,7 @@ impl Host {
             workers,
             listening,
             stop: watch::Sender::new(false),
+            certificates: None,
             swapping: Mutex::new(()),
         };
         let mut started = service.open(&protocol).await;
@@ -197,6 +212,33 @@ impl Service {
     /// Returns where the service listens, with real ports.
     pub fn listening(&self) -> &[Arc<str>] {
         self.listening.urls()
+    }
+
+    /// Loads the certificates of every listener again, without waiting until their files look different. Returns at once; the log says what came of it.
+    pub fn reload_certificates(&self) {
+        match &self.certificates {
+            Some(certificates) => certificates.reload(),
+            None => tracing::info!(
+                service = self.name(),
+                "no listener has certificates to load"
+            ),
+        }
+    }
+
+    /// Begins to watch the files of listeners' certificates. If no thread can be had for it, they are loaded again only by a new start.
+    #[allow(dead_code, reason = "called by `serve` as soon as listeners have TLS")]
+    fn watch_certificates(&mut self, listeners: &[Arc<ServerTls>]) {
+        if listeners.is_empty() {
+            return;
+        }
+        match Watch::start(self.name(), listeners) {
+            Ok(watch) => self.certificates = Some(watch),
+            Err(error) => tracing::error!(
+                service = self.name(),
+                %error,
+                "certificates will not be loaded again: no thread can be started"
+            ),
+        }
     }
 
     /// Stops accepting, lets the plugin say goodbye, waits for its connections to end, and closes those that are left at the deadline.
