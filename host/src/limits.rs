@@ -32,6 +32,10 @@ pub struct Limits {
     pub close_time: Duration,
     /// How long an outbound connection may take, look-up included. Default 30 s.
     pub connect_time: Duration,
+    /// How long a stream that was accepted may take until it is a connection: the header of the PROXY protocol. Default 10 s: section 2 of the
+    /// protocol's specification wants at least 3, so that a lost segment is sent again. Later, the stream is reset, and the plugin never sees it.
+    /// Until then it counts as a connection.
+    pub handshake_time: Duration,
 }
 
 impl Default for Limits {
@@ -49,6 +53,7 @@ impl Default for Limits {
             log_lines: 100,
             close_time: Duration::from_secs(30),
             connect_time: Duration::from_secs(30),
+            handshake_time: Duration::from_secs(10),
         }
     }
 }

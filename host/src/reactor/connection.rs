@@ -42,6 +42,8 @@ pub struct Connection {
     worker: Rc<Worker>,
     holdings: Rc<Holdings>,
     session: Cell<Option<SessionKey>>,
+    /// It came to a listener, and was not dialed.
+    accepted: Cell<bool>,
     /// None once the connection is lost.
     transport: RefCell<Option<Transport>>,
     outbox: RefCell<Outbox>,
@@ -243,6 +245,7 @@ impl Connection {
             worker,
             holdings,
             session: Cell::new(None),
+            accepted: Cell::new(false),
             transport: RefCell::new(transport),
             outbox: RefCell::default(),
             phase: Cell::new(Phase::Open),
@@ -267,6 +270,13 @@ impl Connection {
     /// Returns whether the connection is gone.
     pub fn is_lost(&self) -> bool {
         self.phase.get() == Phase::Lost
+    }
+
+    /// Returns the addresses, local and the peer's, that a connection made on its behalf tells: its own if it was accepted.
+    pub(super) fn relayed(&self) -> Option<(Address, Address)> {
+        self.accepted
+            .get()
+            .then(|| (self.local.clone(), self.peer.clone()))
     }
 
     /// Returns the handler's session, if the connection has one.
@@ -418,6 +428,7 @@ impl Connection {
     /// Calls `connection_made`, and returns whether there is a session.
     pub(super) fn make(self: &Rc<Self>, origin: &Origin) -> bool {
         self.pumping.set(true);
+        self.accepted.set(matches!(origin, Origin::Configured(_)));
         let session = self
             .holdings
             .handler()

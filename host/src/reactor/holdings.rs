@@ -157,15 +157,14 @@ impl Holdings {
         self.connections.borrow().get(&id).cloned()
     }
 
-    /// Takes a stream in as a connection and serves it in a task of its own.
+    /// Takes a stream in as a connection, and returns what serves it until it ends.
     pub(crate) fn accept(
         self: &Rc<Self>,
         transport: Transport,
         addresses: (Address, Address),
         origin: Origin,
-    ) {
-        let connection = self.connection(Some(transport), addresses);
-        tokio::task::spawn_local(connection.pump(origin));
+    ) -> impl Future<Output = ()> + use<> {
+        self.connection(Some(transport), addresses).pump(origin)
     }
 
     /// Makes a connection that leads nowhere: what is written to it stays. For benchmarks of the boundary alone.
@@ -305,8 +304,12 @@ impl Holdings {
         match connect::check(endpoint, &self.program.grants) {
             Ok(endpoint) => {
                 let holdings = self.clone();
+                // Now, and not when the dial begins: it may be nobody's by then.
+                let relayed = self.current_connection();
+                let relayed = relayed.and_then(|connection| connection.relayed());
                 self.start(id, |_| {
-                    Work::Task(tokio::task::spawn_local(holdings.dial(id, endpoint)).abort_handle())
+                    let dial = holdings.dial(id, endpoint, relayed);
+                    Work::Task(tokio::task::spawn_local(dial).abort_handle())
                 });
             }
             Err(error) => self.refuse(id, error),
@@ -361,7 +364,12 @@ impl Holdings {
         }
     }
 
-    async fn dial(self: Rc<Self>, id: Id, endpoint: crate::endpoint::Endpoint) {
+    async fn dial(
+        self: Rc<Self>,
+        id: Id,
+        endpoint: crate::endpoint::Endpoint,
+        relayed: Option<(Address, Address)>,
+    ) {
         let limit = self.program.limits.connect_time;
         if self.is_full() {
             let message = format!("{} connections are open", self.connection_count());
@@ -369,7 +377,7 @@ impl Holdings {
         }
         let connected = tokio::time::timeout(
             limit,
-            connect::connect(&endpoint, &self.program.grants, &self.look_ups),
+            connect::connect(&endpoint, &self.program.grants, &self.look_ups, relayed),
         )
         .await;
         let outcome = match connected {

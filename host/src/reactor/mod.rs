@@ -19,7 +19,10 @@ mod connect;
 
 mod listener;
 
+mod establish;
+
 pub use connection::Connection;
+pub(crate) use establish::{establish, is_needed as is_establishing_needed};
 pub use group::{Admission, Group};
 pub use handler::{
     Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, SessionKey,

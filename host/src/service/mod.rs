@@ -199,6 +199,12 @@ impl Service {
         self.listening.urls()
     }
 
+    /// Returns once the connections that the service was started with have ended: standard input and output, or sockets that were passed to the process
+    /// and are connected. Then there is nothing left to do for whoever started it. Never returns for a service that only listens.
+    pub async fn finished(&self) {
+        self.listening.streams_ended().await;
+    }
+
     /// Stops accepting, lets the plugin say goodbye, waits for its connections to end, and closes those that are left at the deadline.
     /// Returns how many those were.
     pub async fn drain(self, deadline: Duration) -> usize {
@@ -234,6 +240,10 @@ impl Service {
         let mut count = 0;
         while let Some(left) = counts.recv().await {
             count += left;
+        }
+        if self.listening.has_streams() {
+            // Standard output may be behind; a moment more is for one that is read.
+            let _elapsed = tokio::time::timeout(LAST_WORDS, self.finished()).await;
         }
         self.forget();
         count
@@ -276,11 +286,11 @@ impl Service {
     async fn accept(&self, sockets: Vec<Socket>) -> Result<(), ServiceError> {
         let workers: Vec<_> = self.workers.values().cloned().collect();
         for socket in sockets {
-            let Some(worker) = workers.get(socket.worker()) else {
+            let Some(worker) = workers.get(socket.worker) else {
                 continue;
             };
             let (id, stop) = (self.id, self.stop.subscribe());
-            let (endpoint, others) = (socket.url().to_string(), workers.clone());
+            let (endpoint, others) = (socket.listener.url.to_string(), workers.clone());
             worker
                 .call(move |_, accepting| {
                     if let Some(slot) = Slot::find(id) {
@@ -311,3 +321,6 @@ impl std::fmt::Debug for Protocol {
         }
     }
 }
+
+/// How long a drain waits for standard output after the connection has ended: 1 s, as long as a socket's last bytes have.
+const LAST_WORDS: Duration = Duration::from_secs(1);
