@@ -104,6 +104,7 @@ fn program(limits: Limits) -> Program {
         grants: Grants {
             connect: grant.into_iter().collect(),
         },
+        name_servers: Vec::new(),
     }
 }
 

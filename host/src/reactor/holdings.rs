@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap, VecDeque},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -15,11 +16,12 @@ use tokio::{
 };
 
 use super::{
-    connect,
+    connect::{self, Outbound},
     connection::Connection,
     handler::{
         Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
     },
+    resolver::Resolver,
     worker::Worker,
 };
 use crate::{
@@ -37,6 +39,8 @@ pub struct Program {
     pub limits: Limits,
     /// What it was granted.
     pub grants: Grants,
+    /// The name servers that are asked for it. Empty: those of the system.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// What the host holds for one instance.
@@ -62,7 +66,8 @@ pub struct Holdings {
     /// Memberships in groups, all groups together.
     memberships: Cell<usize>,
     empty: Notify,
-    /// Look-ups wait for one of these: getaddrinfo takes a thread.
+    resolver: Rc<Resolver>,
+    /// Look-ups that ask a name server wait for one of these.
     look_ups: Arc<Semaphore>,
     pub(super) traffic: Traffic,
 }
@@ -93,6 +98,7 @@ enum Work {
 impl Holdings {
     /// Makes holdings without a handler, and starts the task that completes operations.
     pub fn new(program: Arc<Program>, worker: Rc<Worker>) -> Rc<Self> {
+        let resolver = worker.resolver(&program.name_servers);
         let holdings = Rc::new(Self {
             program,
             worker,
@@ -109,6 +115,7 @@ impl Holdings {
             lingering: Cell::new(0),
             memberships: Cell::new(0),
             empty: Notify::new(),
+            resolver,
             look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
             traffic: Traffic::default(),
         });
@@ -362,19 +369,13 @@ impl Holdings {
     }
 
     async fn dial(self: Rc<Self>, id: Id, endpoint: crate::endpoint::Endpoint) {
-        let limit = self.program.limits.connect_time;
         if self.is_full() {
             let message = format!("{} connections are open", self.connection_count());
             return self.deliver(id, Err(OperationError::new(ErrorKind::Limit, message)));
         }
-        let connected = tokio::time::timeout(
-            limit,
-            connect::connect(&endpoint, &self.program.grants, &self.look_ups),
-        )
-        .await;
-        let outcome = match connected {
-            Ok(Ok(_)) if self.ended.get() => return,
-            Ok(Ok((transport, addresses))) => {
+        let outcome = match connect::connect(&endpoint, self.outbound()).await {
+            Ok(_) if self.ended.get() => return,
+            Ok((transport, addresses)) => {
                 let connection = self.connection(Some(transport), addresses);
                 let made = connection.make(&Origin::Dialed(id));
                 tokio::task::spawn_local(connection.serve());
@@ -387,30 +388,27 @@ impl Holdings {
                     ))
                 }
             }
-            Ok(Err(error)) => Err(error),
-            Err(_elapsed) => Err(OperationError::new(
-                ErrorKind::Timeout,
-                format!("no connection to {endpoint} within {limit:?}"),
-            )),
+            Err(error) => Err(error),
         };
         self.deliver(id, outcome);
     }
 
     async fn look_up(self: Rc<Self>, id: Id, name: String) {
-        let limit = self.program.limits.connect_time;
-        let outcome =
-            match tokio::time::timeout(limit, connect::look_up(&name, &self.look_ups)).await {
-                Ok(Ok(addresses)) => {
-                    self.results.borrow_mut().insert(id, addresses);
-                    Ok(Value::Ready)
-                }
-                Ok(Err(error)) => Err(error),
-                Err(_elapsed) => Err(OperationError::new(
-                    ErrorKind::Timeout,
-                    format!("no answer for {name} within {limit:?}"),
-                )),
-            };
+        let found = connect::look_up(&name, self.outbound()).await;
+        let outcome = found.map(|addresses| {
+            self.results.borrow_mut().insert(id, addresses);
+            Value::Ready
+        });
         self.deliver(id, outcome);
+    }
+
+    fn outbound(&self) -> Outbound<'_> {
+        Outbound {
+            grants: &self.program.grants,
+            resolver: &self.resolver,
+            look_ups: &self.look_ups,
+            limit: self.program.limits.connect_time,
+        }
     }
 
     fn refuse(&self, id: Id, error: OperationError) {
@@ -544,7 +542,7 @@ impl Traffic {
 /// Completions of one instance before the other tasks of the worker get their turn.
 const COMPLETIONS_PER_TURN: usize = 64;
 
-/// Look-ups of one instance at a time; further ones wait.
+/// Look-ups of one instance that ask a name server at a time; further ones wait, so that slow ones of one service leave some for the others.
 const LOOK_UPS: usize = 16;
 
 impl std::fmt::Debug for dyn Handler {

@@ -17,6 +17,10 @@ mod holdings;
 
 mod connect;
 
+mod dial;
+
+mod resolver;
+
 mod listener;
 
 pub use connection::Connection;
