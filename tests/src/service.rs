@@ -106,6 +106,7 @@ fn program(limits: Limits) -> Program {
             connect: grant.into_iter().collect(),
             ..Grants::default()
         },
+        name_servers: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write as _},
+    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
@@ -72,8 +73,19 @@ pub(crate) struct Run {
     set: Vec<(String, String)>,
 
     /// Let the plugin connect to HOST:PORT; HOST is a name, an address, a network or *, PORT a number or *; or to one UNIX socket, unix:/PATH or unix:@NAME
+    ///
+    /// A name covers what it resolves to, except this machine and its link (loopback, link-local and the like); * covers every address of the internet, so
+    /// no private ones either. An address or a network covers all that is in it, and `localhost` covers loopback. With * or a network of more than one
+    /// address the plugin may look up any name, and what it asks for reaches the name servers.
     #[arg(long, value_name = "HOST:PORT")]
     allow_connect: Vec<ConnectGrant>,
+
+    /// Look up names at this server, in place of those of /etc/resolv.conf; repeat it for more
+    ///
+    /// The port is 53 if it is left out; IPv6 with a port is written as [::1]:53. /etc/hosts goes first all the same, and names under localhost are never
+    /// looked up.
+    #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = name_server)]
+    name_servers: Vec<SocketAddr>,
 
     /// Let the plugin use one file, which it knows as NAME: to read it, or (:rw) to write it too, which makes it if it is not there
     #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
@@ -184,6 +196,7 @@ impl Run {
                 limits: Limits::default(),
                 grants,
                 tls,
+                name_servers: self.name_servers,
             },
             protocol: Protocol::Plugin {
                 plugin: Arc::new(plugin),
@@ -340,6 +353,21 @@ fn listener(text: &str) -> Result<Endpoint, EndpointError> {
     let endpoint: Endpoint = text.parse()?;
     endpoint.check(Direction::Listening)?;
     Ok(endpoint)
+}
+
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let with_port = |ip: IpAddr| SocketAddr::new(ip, 53);
+    let address = match text.parse() {
+        Ok(address) => address,
+        Err(_) => text
+            .parse()
+            .map(with_port)
+            .map_err(|_| "expected an address such as 192.0.2.1, 192.0.2.1:5353 or [::1]:53")?,
+    };
+    if address.port() == 0 || address.ip().is_unspecified() {
+        return Err("no server has the port 0, or the address 0.0.0.0 or ::".to_owned());
+    }
+    Ok(address)
 }
 
 fn service_name(text: &str) -> Result<String, String> {

@@ -19,6 +19,10 @@ mod holdings;
 
 mod connect;
 
+mod dial;
+
+mod resolver;
+
 mod listener;
 
 mod establish;
