@@ -12,9 +12,10 @@
 
 wasmtime::component::bindgen!({
     path: "../wit",
-    world: "swappable-plugin",
+    world: "everything",
     imports: { default: trappable },
     with: {
+        "nethost:plugin/datagram.socket": crate::reactor::Socket,
         "nethost:plugin/transport.connection": crate::reactor::Connection,
         "nethost:plugin/transport.group": crate::reactor::Group,
     },

@@ -110,6 +110,8 @@ macro_rules! files {
 /// Every file of `wit/`.
 const FILES: &[(&str, &str)] = files! {
     "clock.wit"
+    "datagram-handler.wit"
+    "datagram.wit"
     "deferred-handler.wit"
     "deferred.wit"
     "handler.wit"

@@ -62,6 +62,15 @@ impl Grants {
         })
     }
 
+    /// Returns whether a multicast group may be joined: a grant of its address, or of a network that it is in, at any port.
+    pub fn allows_group(&self, group: IpAddr) -> bool {
+        let group = unmap(group);
+        self.connect.iter().any(|grant| match &grant.host {
+            HostPattern::Network(network) => network.contains(&group),
+            HostPattern::Any | HostPattern::Name(_) => false,
+        })
+    }
+
     /// Returns whether a name may be looked up: a grant names it, or could cover an address that it has.
     pub fn allows_look_up(&self, name: &str) -> bool {
         self.connect.iter().any(|grant| match &grant.host {
@@ -200,6 +209,21 @@ mod tests {
                 "{grant} {name:?} {address}"
             );
         }
+    }
+
+    #[test]
+    fn a_group_needs_a_grant_of_its_address() {
+        let group = "224.0.0.251".parse().unwrap();
+        for (grant, allowed) in [
+            ("224.0.0.251:5353", true),
+            ("224.0.0.0/24:*", true),
+            ("224.0.0.252:5353", false),
+            ("*:*", false),
+            ("x.test:5353", false),
+        ] {
+            assert_eq!(grants(&[grant]).allows_group(group), allowed, "{grant}");
+        }
+        assert!(!Grants::default().allows_group(group));
     }
 
     #[test]

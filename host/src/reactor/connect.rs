@@ -13,9 +13,13 @@ use tokio::{
 
 use super::handler::{Addresses, ErrorKind, OperationError};
 use crate::{
-    endpoint::{Direction, Endpoint, HostName, TcpEndpoint, UnixEndpoint, UnixName},
+    endpoint::{Direction, Endpoint, HostName, TcpEndpoint, UdpEndpoint, UnixEndpoint, UnixName},
     grants::Grants,
-    transport::{Address, Transport, tcp, unix},
+    transport::{
+        Address, Transport, tcp,
+        udp::{self, Udp},
+        unix,
+    },
 };
 
 /// Reads what a plugin wants to connect to, and refuses what no grant can cover.
@@ -32,8 +36,17 @@ pub(super) fn check(endpoint: &str, grants: &Grants) -> Result<Endpoint, Operati
             host: HostName::Address(address),
             port,
             ..
+        })
+        | Endpoint::Udp(UdpEndpoint {
+            host: HostName::Address(address),
+            port,
+            ..
         }) => grants.allows_address(None, SocketAddr::new(*address, *port)),
         Endpoint::Tcp(TcpEndpoint {
+            host: HostName::Name(name),
+            ..
+        })
+        | Endpoint::Udp(UdpEndpoint {
             host: HostName::Name(name),
             ..
         }) => grants.allows_look_up(name),
@@ -114,6 +127,32 @@ async fn connect_tcp(
                 let addresses = tcp::addresses(&stream)?;
                 return Ok((Transport::Tcp(stream), addresses));
             }
+            Err(failure) => error = failure.into(),
+        }
+    }
+    Err(error)
+}
+
+/// Makes a socket for the first granted address that there is a way to.
+pub(super) async fn connect_udp(
+    endpoint: &UdpEndpoint,
+    grants: &Grants,
+    look_ups: &Arc<Semaphore>,
+) -> Result<Udp, OperationError> {
+    let (name, candidates) = match &endpoint.host {
+        HostName::Address(address) => (None, vec![SocketAddr::new(*address, endpoint.port)]),
+        HostName::Name(name) => (
+            Some(name.as_str()),
+            find(name, endpoint.port, look_ups).await?,
+        ),
+    };
+    let mut error = denied(&format!("udp://{}:{}", endpoint.host, endpoint.port));
+    for address in candidates {
+        if !grants.allows_address(name, address) {
+            continue;
+        }
+        match udp::connect(endpoint, address).and_then(Udp::new) {
+            Ok(udp) => return Ok(udp),
             Err(failure) => error = failure.into(),
         }
     }

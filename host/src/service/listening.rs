@@ -4,8 +4,8 @@ use std::{net::SocketAddr, os::unix::net::UnixListener, sync::Arc};
 
 use super::ServiceError;
 use crate::{
-    endpoint::{Endpoint, HostName, TcpEndpoint},
-    transport::{tcp::TcpListeners, unix::UnixListenerFile},
+    endpoint::{Endpoint, HostName, TcpEndpoint, UdpEndpoint},
+    transport::{tcp::TcpListeners, udp::UdpSockets, unix::UnixListenerFile},
 };
 
 /// Where a service listens. Dropping it removes the files of UNIX sockets.
@@ -25,6 +25,12 @@ pub(super) enum Socket {
         /// Which of the service's workers.
         worker: usize,
     },
+    Udp {
+        socket: std::net::UdpSocket,
+        url: Arc<str>,
+        /// Which of the service's workers.
+        worker: usize,
+    },
     /// There is one for all workers: UNIX sockets cannot share an address.
     Unix { socket: UnixListener, url: Arc<str> },
 }
@@ -32,7 +38,7 @@ pub(super) enum Socket {
 impl Socket {
     pub(super) fn worker(&self) -> usize {
         match self {
-            Self::Tcp { worker, .. } => *worker,
+            Self::Tcp { worker, .. } | Self::Udp { worker, .. } => *worker,
             Self::Unix { .. } => 0,
         }
     }
@@ -41,7 +47,7 @@ impl Socket {
 impl Socket {
     pub(super) fn url(&self) -> &str {
         match self {
-            Self::Tcp { url, .. } | Self::Unix { url, .. } => url,
+            Self::Tcp { url, .. } | Self::Udp { url, .. } | Self::Unix { url, .. } => url,
         }
     }
 }
@@ -57,6 +63,7 @@ impl Listening {
         for endpoint in endpoints {
             let bound = match endpoint {
                 Endpoint::Tcp(tcp) => listening.bind_tcp(tcp, workers, &mut sockets).await,
+                Endpoint::Udp(udp) => listening.bind_udp(udp, workers, &mut sockets).await,
                 Endpoint::Unix(unix) => UnixListenerFile::bind(unix).map(|mut file| {
                     let url: Arc<str> = format!("unix://{}", file.path.display()).into();
                     if let Some(socket) = file.socket.take() {
@@ -86,13 +93,7 @@ impl Listening {
         workers: usize,
         sockets: &mut Vec<Socket>,
     ) -> std::io::Result<()> {
-        let address = match &endpoint.host {
-            HostName::Address(address) => SocketAddr::new(*address, endpoint.port),
-            HostName::Name(name) => tokio::net::lookup_host((name.as_str(), endpoint.port))
-                .await?
-                .next()
-                .ok_or(std::io::ErrorKind::AddrNotAvailable)?,
-        };
+        let address = find(&endpoint.host, endpoint.port).await?;
         let listeners = TcpListeners::bind(endpoint, address, workers)?;
         let url: Arc<str> = format!("tcp://{}", listeners.local).into();
         for (worker, socket) in listeners.sockets.into_iter().enumerate() {
@@ -105,5 +106,36 @@ impl Listening {
         }
         self.urls.push(url);
         Ok(())
+    }
+    async fn bind_udp(
+        &mut self,
+        endpoint: &UdpEndpoint,
+        workers: usize,
+        sockets: &mut Vec<Socket>,
+    ) -> std::io::Result<()> {
+        let address = find(&endpoint.host, endpoint.port).await?;
+        let bound = UdpSockets::bind(endpoint, address, workers)?;
+        let url: Arc<str> = format!("udp://{}", bound.local).into();
+        for (worker, socket) in bound.sockets.into_iter().enumerate() {
+            let url = url.clone();
+            sockets.push(Socket::Udp {
+                socket,
+                url,
+                worker,
+            });
+        }
+        self.urls.push(url);
+        Ok(())
+    }
+}
+
+/// Returns the address to listen on.
+async fn find(host: &HostName, port: u16) -> std::io::Result<SocketAddr> {
+    match host {
+        HostName::Address(address) => Ok(SocketAddr::new(*address, port)),
+        HostName::Name(name) => tokio::net::lookup_host((name.as_str(), port))
+            .await?
+            .next()
+            .ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into()),
     }
 }

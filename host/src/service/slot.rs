@@ -18,7 +18,7 @@ use super::{Protocol, ServiceId, listening::Socket};
 use crate::{
     instance::{Instance, StartError},
     reactor::{Accepted, Acceptor, CloseReason, Holdings, Origin, Program, Worker, WorkerHandle},
-    transport::Transport,
+    transport::{Transport, udp::Udp},
 };
 
 thread_local! {
@@ -122,6 +122,7 @@ impl Slot {
                 let take = move |accepted| slot.take(accepted, &url);
                 (Acceptor::tcp(socket, &endpoint), Rc::new(take))
             }
+            Socket::Udp { socket, url, .. } => return self.serve_datagrams(socket, url, stop),
             Socket::Unix { socket, url } => (
                 Acceptor::unix(socket),
                 self.clone().spread(url, workers.to_vec()),
@@ -129,6 +130,41 @@ impl Slot {
         };
         let task = tokio::task::spawn_local(acceptor?.run(stop, take));
         self.acceptors.borrow_mut().push(task);
+        Ok(())
+    }
+
+    /// Gives a datagram socket to each instance in turn, until the service ends: a drain is no end yet, the plugin says goodbye on it.
+    fn serve_datagrams(
+        self: &Rc<Self>,
+        socket: std::net::UdpSocket,
+        url: Arc<str>,
+        mut stop: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let udp = Rc::new(Udp::new(socket)?);
+        let slot = Rc::downgrade(self);
+        let open = move |udp: &Rc<Udp>| {
+            let Running { holdings, .. } = slot.upgrade()?.current()?;
+            holdings.open(udp, Origin::Configured(url.clone()))
+        };
+        let mut socket = open(&udp);
+        tokio::task::spawn_local(async move {
+            loop {
+                if let Some(socket) = socket.take()
+                    && socket.pump().await != CloseReason::Trapped
+                {
+                    return;
+                }
+                // The instance broke. The next one is made for the next packet, as for the next connection.
+                tokio::select! {
+                    readable = udp.readable() => if readable.is_err() { return },
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+                socket = open(&udp);
+                if socket.is_none() {
+                    tokio::time::sleep(NO_INSTANCE_PAUSE).await;
+                }
+            }
+        });
         Ok(())
     }
 
@@ -154,10 +190,10 @@ impl Slot {
         }
         let in_time = tokio::time::timeout(deadline, holdings.emptied()).await;
         let left = holdings.connection_count();
-        if in_time.is_err() {
+        if in_time.is_err() || !holdings.sockets().is_empty() {
             holdings.finish(&CloseReason::Draining);
             // They end in their own tasks' next turn; a second is for a machine under load.
-            let _elapsed = tokio::time::timeout(Duration::from_secs(1), holdings.emptied()).await;
+            let _elapsed = tokio::time::timeout(Duration::from_secs(1), holdings.closed()).await;
         }
         // The last words are on their way; to exit now could destroy them.
         holdings.settled().await;
@@ -342,6 +378,9 @@ const SHORT_LIVES: u32 = 5;
 
 /// Connections of one UNIX socket that are on their way to other workers; further ones stay with the worker that accepts.
 const MOST_HANDED: usize = 256;
+
+/// How long a datagram socket waits for an instance before it looks again, while packets wait in the kernel: 100 ms.
+const NO_INSTANCE_PAUSE: Duration = Duration::from_millis(100);
 
 /// After the first failure to make an instance: 1 s.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);

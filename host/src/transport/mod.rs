@@ -1,6 +1,7 @@
-//! Transports: what moves a connection's bytes.
+//! Transports: what moves a connection's bytes, and datagrams.
 
 pub(crate) mod tcp;
+pub(crate) mod udp;
 pub(crate) mod unix;
 
 use std::{
