@@ -4,7 +4,7 @@ pub use wit_bindgen::rt;
 
 wit_bindgen::generate!({
     path: "../../wit",
-    world: "swappable-plugin",
+    world: "everything",
     additional_derives: [PartialEq, Eq],
     pub_export_macro: true,
     runtime_path: "nethost_sdk::bindings::rt",

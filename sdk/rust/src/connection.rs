@@ -163,8 +163,7 @@ impl Address {
         }
     }
 
-    /// The address as the contract has it; what only a host does.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// The address as the contract has it.
     pub(crate) fn to_contract(&self) -> types::Address {
         match self {
             Self::Socket(address) => {

@@ -13,15 +13,14 @@ use std::{
 };
 
 use crate::{
-    bindings::nethost::plugin::{
-        deferred::Value,
-        types::{Error, ErrorCode},
-    },
+    bindings::nethost::plugin::{deferred::Value, types::ErrorCode},
     clock,
     connection::{Address, ConnectionId},
+    datagram::DatagramSocket,
     executor::{self, Kind, Task},
     host, log,
     stream::Stream,
+    types::Error,
 };
 
 /// A result that comes later: Twisted's Deferred, and a `Future` to `await`.
@@ -76,6 +75,22 @@ pub(crate) fn connect_stream(endpoint: &str) -> Deferred<Stream> {
                 .stream
                 .take()
                 .ok_or_else(|| closed("the connection is lost already"))
+        }),
+    }
+}
+
+/// Makes a socket for datagrams with one peer: `udp://192.0.2.1:53`.
+///
+/// On success an endpoint is made with the origin `Dialed(id)`, and this completes with its socket. The peer may be there or not: nothing was
+/// sent. Errors: as for [`connect`], and `unsupported` in a plugin that exports no datagrams.
+pub fn connect_datagrams(endpoint: &str) -> Deferred<DatagramSocket> {
+    let operation = Operation::started(host::connect(endpoint), Purpose::Other);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            operation.outcome().await?;
+            let socket = operation.0.socket.take();
+            socket.ok_or_else(|| closed("it is a connection, or closed already"))
         }),
     }
 }
@@ -254,6 +269,14 @@ pub(crate) fn dialed(id: u64, connection: ConnectionId) -> Option<Rc<State>> {
     Some(state)
 }
 
+/// The socket that an operation asked for is there.
+pub(crate) fn dialed_socket(id: u64, socket: &DatagramSocket) {
+    let state = OPERATIONS.with_borrow(|operations| operations.by_id.get(&id).cloned());
+    if let Some(state) = state {
+        state.socket.replace(Some(socket.clone()));
+    }
+}
+
 /// A session is gone, and with it, in the host, every operation that was started in one of its callbacks. Its tasks are dropped already;
 /// what is left was started there and given to others. Their timers are started again, and what else they wait for fails.
 pub(crate) fn session_ended(owner: ConnectionId) {
@@ -335,6 +358,7 @@ pub(crate) struct State {
     pub(crate) purpose: Purpose,
     connection: Cell<Option<ConnectionId>>,
     pub(crate) stream: RefCell<Option<Stream>>,
+    socket: RefCell<Option<DatagramSocket>>,
     outcome: RefCell<Option<Result<Value, Error>>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -378,6 +402,7 @@ impl Operation {
             purpose,
             connection: Cell::default(),
             stream: RefCell::default(),
+            socket: RefCell::default(),
             outcome: RefCell::default(),
             waker: RefCell::default(),
         });

@@ -6,6 +6,7 @@ use std::time::Duration;
 #[cfg(target_arch = "wasm32")]
 pub(crate) use crate::bindings::nethost::plugin::{
     clock::{monotonic, wall},
+    datagram::Socket,
     deferred::{after, cancel, connect, keep, resolve, take_addresses},
     log::write as log,
     random::{get_bytes as random_bytes, get_u64 as random_u64},
@@ -13,8 +14,8 @@ pub(crate) use crate::bindings::nethost::plugin::{
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::reactor::{
-    Connection, Group, after, cancel, connect, keep, log, monotonic, random_bytes, random_u64,
-    resolve, take_addresses, wall,
+    Connection, Group, Socket, after, cancel, connect, keep, log, monotonic, random_bytes,
+    random_u64, resolve, take_addresses, wall,
 };
 
 /// A duration as the contract has it. More than 584 years is as good as that.

@@ -2,14 +2,16 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
     rc::{Rc, Weak},
     time::Duration,
 };
 
 use crate::{
-    bindings::nethost::plugin::{log::Level, types},
-    connection::{ConnectionId, HIGH_WATER},
+    bindings::nethost::plugin::{datagram::Packet, log::Level, types},
+    connection::{Address, ConnectionId, HIGH_WATER},
+    datagram::SocketId,
     deferred, executor,
 };
 
@@ -205,6 +207,109 @@ impl Group {
     }
 }
 
+/// A plugin's handle of a socket.
+#[derive(Debug)]
+pub(crate) struct Socket(Rc<Port>);
+
+impl Socket {
+    pub(crate) fn new(port: Rc<Port>) -> Self {
+        Self(port)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.0.id.0
+    }
+
+    pub(crate) fn local(&self) -> types::Address {
+        self.0.local.to_contract()
+    }
+
+    pub(crate) fn send(&self, packets: &[Packet], payloads: &[u8]) {
+        assert!(
+            packets.len() <= MAX_BATCH,
+            "a batch of {} packets, which traps",
+            packets.len()
+        );
+        if self.0.is_closed.get() {
+            return;
+        }
+        let mut rest = payloads;
+        for packet in packets {
+            let (payload, after) = rest.split_at(packet.length as usize);
+            rest = after;
+            self.0.sent.borrow_mut().push((*packet, payload.to_vec()));
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.is_closed.set(true);
+    }
+
+    pub(crate) fn join(&self, group: &types::Address, interface: u32) -> Result<(), types::Error> {
+        self.change_groups(group, |groups, group| {
+            groups.insert((group, interface));
+        })
+    }
+
+    pub(crate) fn leave(&self, group: &types::Address, interface: u32) -> Result<(), types::Error> {
+        self.change_groups(group, |groups, group| {
+            groups.remove(&(group, interface));
+        })
+    }
+
+    /// Nothing here is sent to a group, so this changes nothing.
+    pub(crate) fn set_multicast_ttl(&self, _hops: u8) {}
+
+    /// As [`Self::set_multicast_ttl`].
+    pub(crate) fn set_multicast_loop(&self, _on: bool) {}
+
+    fn change_groups(
+        &self,
+        group: &types::Address,
+        change: impl FnOnce(&mut BTreeSet<(IpAddr, u32)>, IpAddr),
+    ) -> Result<(), types::Error> {
+        let group = Address::from_contract(group.clone()).ip();
+        let Some(group) = group.filter(IpAddr::is_multicast) else {
+            return Err(types::Error {
+                code: types::ErrorCode::Invalid,
+                message: "not a multicast address".into(),
+            });
+        };
+        change(&mut self.0.groups.borrow_mut(), group);
+        Ok(())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// One socket, as the host sees it.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) id: SocketId,
+    pub(crate) local: Address,
+    pub(crate) is_closed: Cell<bool>,
+    /// Sent by the plugin, and not yet taken by the test.
+    pub(crate) sent: RefCell<Vec<(Packet, Vec<u8>)>>,
+    pub(crate) groups: RefCell<BTreeSet<(IpAddr, u32)>>,
+}
+
+impl Port {
+    pub(crate) fn new(local: Address) -> Rc<Self> {
+        let id = REACTOR.with_borrow_mut(Reactor::next_id);
+        Rc::new(Self {
+            id: SocketId(id),
+            local,
+            is_closed: Cell::default(),
+            sent: RefCell::default(),
+            groups: RefCell::default(),
+        })
+    }
+}
+
 /// One connection, as host and peer see it.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -329,6 +434,9 @@ pub(crate) fn forget_orphans() {
 pub(crate) fn with<R>(call: impl FnOnce(&mut Reactor) -> R) -> R {
     REACTOR.with_borrow_mut(call)
 }
+
+/// The contract's number: packets of one `send`.
+const MAX_BATCH: usize = 1024;
 
 /// 2026-01-01T00:00:00Z: tests begin then.
 const WALL_START: Duration = Duration::from_secs(1_767_225_600);
