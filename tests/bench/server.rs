@@ -106,6 +106,7 @@ pub(crate) fn program() -> Program {
         service: "echo".to_owned(),
         limits: Limits::default(),
         grants: Grants::default(),
+        name_servers: Vec::new(),
     }
 }
 

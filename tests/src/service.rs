@@ -104,7 +104,9 @@ fn program(limits: Limits) -> Program {
         limits,
         grants: Grants {
             connect: grant.into_iter().collect(),
+            ..Grants::default()
         },
+        name_servers: Vec::new(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! `nethost run`: serves one plugin.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
+    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
@@ -20,6 +22,7 @@ use crate::{
     cli::{Mistake, OrMistake as _},
     endpoint::{Certificate, Direction, Endpoint, EndpointError},
     engine::Engine,
+    files::{FileGrant, HostFile},
     grants::{ConnectGrant, Grants},
     limits::Limits,
     manifest::{Isolation, Manifest, is_service_name_char, parse_duration},
@@ -27,26 +30,41 @@ use crate::{
     reactor::Program,
     service::{Host, Protocol, Service, ServiceSpec},
     tls::{ClientTls, ClientTlsSettings},
+    transport::stdio,
 };
 
 /// Serve a plugin
 ///
 /// Without options it listens where the plugin's manifest says (on loopback). One line per listener is printed once it is ready, with its real
-/// port: `listening irc tcp://127.0.0.1:6667`. SIGINT and SIGTERM stop accepting, let the plugin say goodbye and its connections end; a
-/// second signal stops at once. Certificates are loaded again within seconds after their files changed, and at once by SIGHUP.
+/// port: `listening irc tcp://127.0.0.1:6667`; to standard error if standard output is a connection. SIGINT and SIGTERM stop accepting, let
+/// the plugin say goodbye and its connections end; a second signal stops at once. Certificates are loaded again within seconds after their
+/// files changed, and at once by SIGHUP.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Listeners, with options as ?name=value&...:
+  tcp://HOST:PORT    TCP; tcp://[::]:PORT is IPv4 and IPv6, port 0 a free one
+  unix:///PATH       a UNIX socket with a file; ?mode=660 sets its permission bits
+  unix:@NAME         a UNIX socket in the abstract namespace
+  systemd://NAME     the sockets of that name that the service manager opened
+                     (FileDescriptorName=); systemd: is all that no other listener names
+  fd://N             file descriptor N, which is a listening or a connected socket
+  stdio:             one connection: standard input and output; nethost ends with it, as it
+                     does with a connected socket, and prints nothing to standard output
+  ?proxy=v1|v2|auto  every connection begins with a PROXY header; ?proxy-from=10.0.0.0/8
+                     says whose is believed (default: loopback)
+
 Examples:
   nethost run plugins/irc.wasm
   nethost run plugins/irc.wasm --listen tcp://[::]:6667 --set network=ExampleNet
   nethost run plugins/echo.wasm --listen unix:///tmp/echo.sock?mode=660
   nethost run plugins/irc.wasm --listen 'tls://[::]:6697?cert=/etc/letsencrypt/live'
+  nethost run plugins/echo.wasm --listen stdio: < question > answer
   nethost run my-proxy.wasm --listen tcp://127.0.0.1:0 --allow-connect 10.0.0.0/8:*")]
 pub(crate) struct Run {
     /// The plugin, a component such as plugins/irc.wasm
     plugin: PathBuf,
 
-    /// Where to listen, in place of the manifest's listeners: tcp://HOST:PORT or unix:///PATH, with options as ?name=value
+    /// Where to listen, in place of the manifest's listeners; see Listeners below
     #[arg(long, value_name = "URL", value_parser = listener)]
     listen: Vec<Endpoint>,
 
@@ -54,9 +72,24 @@ pub(crate) struct Run {
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
 
-    /// Let the plugin connect to HOST:PORT; HOST is a name, an address, a network or *, PORT a number or *
+    /// Let the plugin connect to HOST:PORT; HOST is a name, an address, a network or *, PORT a number or *; or to one UNIX socket, unix:/PATH or unix:@NAME
+    ///
+    /// A name covers what it resolves to, except this machine and its link (loopback, link-local and the like); * covers every address of the internet, so
+    /// no private ones either. An address or a network covers all that is in it, and `localhost` covers loopback. With * or a network of more than one
+    /// address the plugin may look up any name, and what it asks for reaches the name servers.
     #[arg(long, value_name = "HOST:PORT")]
     allow_connect: Vec<ConnectGrant>,
+
+    /// Look up names at this server, in place of those of /etc/resolv.conf; repeat it for more
+    ///
+    /// The port is 53 if it is left out; IPv6 with a port is written as [::1]:53. /etc/hosts goes first all the same, and names under localhost are never
+    /// looked up.
+    #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = name_server)]
+    name_servers: Vec<SocketAddr>,
+
+    /// Let the plugin use one file, which it knows as NAME: to read it, or (:rw) to write it too, which makes it if it is not there
+    #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
+    file: Vec<FileGrant>,
 
     /// Trust servers whose certificates descend from those in FILE (PEM), when the plugin connects with TLS [default: what the system trusts]
     #[arg(long, value_name = "FILE")]
@@ -88,6 +121,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Returns whether standard input and output are a connection.
+    pub(crate) fn is_on_stdio(&self) -> bool {
+        self.listen.contains(&Endpoint::Stdio)
+    }
+
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         raise_file_limit();
         let workers = self
@@ -149,7 +187,7 @@ impl Run {
         .or_mistake()?;
         let grants = Grants {
             connect: self.allow_connect,
-            ..Grants::default()
+            files: open_files(&self.file)?,
         };
         ask(manifest, &service, &grants);
         Ok(ServiceSpec {
@@ -158,6 +196,7 @@ impl Run {
                 limits: Limits::default(),
                 grants,
                 tls,
+                name_servers: self.name_servers,
             },
             protocol: Protocol::Plugin {
                 plugin: Arc::new(plugin),
@@ -167,6 +206,20 @@ impl Run {
             isolation,
         })
     }
+}
+
+fn open_files(grants: &[FileGrant]) -> anyhow::Result<BTreeMap<String, HostFile>> {
+    let mut files = BTreeMap::new();
+    for grant in grants {
+        let file = grant
+            .open()
+            .with_context(|| format!("opening {} for --file", grant.path.display()))
+            .or_mistake()?;
+        if files.insert(grant.name.clone(), file).is_some() {
+            bail!(Mistake::new(format!("--file names `{}` twice", grant.name)));
+        }
+    }
+    Ok(files)
 }
 
 fn listeners(manifest: &Manifest) -> anyhow::Result<Vec<Endpoint>> {
@@ -206,7 +259,14 @@ fn ask(manifest: &Manifest, service: &str, grants: &Grants) {
 
 /// Prints the ready lines. Nobody has to read them.
 fn announce(service: &Service) -> anyhow::Result<()> {
-    let mut output = io::stdout().lock();
+    let is_connection = |url: &Arc<str>| **url == *"stdio:";
+    let mut output: Box<dyn io::Write> = if !service.listening().iter().any(is_connection) {
+        Box::new(io::stdout().lock())
+    } else if stdio::is_error_the_peers() {
+        Box::new(io::sink())
+    } else {
+        Box::new(io::stderr().lock())
+    };
     let mut print = || {
         for url in service.listening() {
             writeln!(output, "listening {} {url}", service.name())?;
@@ -250,14 +310,17 @@ impl Signals {
     }
 }
 
-/// Waits for a signal, then drains.
+/// Waits for a signal, or for the end of the connections that the process was started for, then drains.
 async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyhow::Result<()> {
-    let first = signals.stop(|| service.reload_certificates()).await;
+    let cause = tokio::select! {
+        signal = signals.stop(|| service.reload_certificates()) => signal,
+        () = service.finished() => "end of the connection",
+    };
     let name = service.name().to_owned();
     let drain = async {
         let open = service.connection_count().await;
         tracing::info!(
-            signal = first,
+            cause,
             connections = open,
             "draining for at most {timeout:?}; a second signal stops at once"
         );
@@ -290,6 +353,21 @@ fn listener(text: &str) -> Result<Endpoint, EndpointError> {
     let endpoint: Endpoint = text.parse()?;
     endpoint.check(Direction::Listening)?;
     Ok(endpoint)
+}
+
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let with_port = |ip: IpAddr| SocketAddr::new(ip, 53);
+    let address = match text.parse() {
+        Ok(address) => address,
+        Err(_) => text
+            .parse()
+            .map(with_port)
+            .map_err(|_| "expected an address such as 192.0.2.1, 192.0.2.1:5353 or [::1]:53")?,
+    };
+    if address.port() == 0 || address.ip().is_unspecified() {
+        return Err("no server has the port 0, or the address 0.0.0.0 or ::".to_owned());
+    }
+    Ok(address)
 }
 
 fn service_name(text: &str) -> Result<String, String> {

@@ -222,6 +222,14 @@ impl Endpoint {
             });
         }
         let wrong = match (direction, self) {
+            (
+                Direction::Listening,
+                Self::Unix(UnixEndpoint {
+                    address: UnixName::Abstract(_),
+                    mode: Some(_),
+                    ..
+                }),
+            ) => Some("an abstract name has no file, and so no `mode`"),
             (Direction::Listening, _) if self.security() == Security::Tls => self
                 .stream_options()
                 .filter(|options| options.tls.certificates.is_empty())
@@ -468,16 +476,20 @@ pub(crate) fn map(address: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// Returns whether a text can be a host's name. A spelling such as `127.1` or `0x7f000001` is none: the system's resolver would read it as an
-/// address (inet_aton(3)), and so its last label must not begin with a digit.
+/// Returns whether a text can be a host's name: labels of 1 to 63 bytes, 253 in all (RFC 1035, section 2.3.4), and perhaps the root's dot at its end. A spelling such as
+/// `127.1` or `0x7f000001` is none: the system's resolver would read it as an address (inet_aton(3)), and so its last label must not begin with a
+/// digit.
 pub(crate) fn is_host_name(text: &str) -> bool {
-    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or("");
-    text.len() <= LONGEST_NAME
-        && !last.is_empty()
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next().unwrap_or("");
+    name.len() <= LONGEST_NAME
         && !last.starts_with(|first: char| first.is_ascii_digit())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+        && name.split('.').all(|label| {
+            (1..=LONGEST_LABEL).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        })
 }
 
 fn host(text: &str, url: &Url) -> Result<HostName, EndpointError> {
@@ -511,6 +523,21 @@ fn port(text: &str, url: &Url) -> Result<u16, EndpointError> {
 fn unix_name(text: &str, url: &Url) -> Result<UnixName, EndpointError> {
     let decoded = percent_decode(url.path())
         .ok_or_else(|| malformed(text, "the path is not percent-encoded UTF-8 without NUL"))?;
+    // The URL parser resolves `.` and `..` by itself, which is not what the system does where there are symbolic links.
+    let written = text.split_once(':').map_or("", |(_, rest)| rest);
+    let written = written.split('?').next().unwrap_or_default();
+    let written = written.strip_prefix("//").unwrap_or(written);
+    let has_odd_part = |path: &str| {
+        let mut parts = path.split('/').skip(1);
+        parts.any(|part| matches!(part, "" | "." | ".."))
+    };
+    let is_path = decoded.starts_with('/') && decoded != "/" && !url.has_host();
+    if is_path && (has_odd_part(&decoded) || percent_decode(written).as_ref() != Some(&decoded)) {
+        return Err(malformed(
+            text,
+            "the path of a UNIX socket has no `.`, `..` and empty parts",
+        ));
+    }
     match decoded.strip_prefix('@') {
         Some(name) if !url.has_host() && !name.is_empty() => {
             Ok(UnixName::Abstract(name.to_owned()))
@@ -582,3 +609,6 @@ const SCHEMES: &str = "tcp, tls, udp, unix, systemd, fd, stdio";
 
 /// A host name's bytes (RFC 1035, section 2.3.4, less the root's).
 const LONGEST_NAME: usize = 253;
+
+/// The bytes of one of its labels (RFC 1035, section 2.3.4).
+const LONGEST_LABEL: usize = 63;

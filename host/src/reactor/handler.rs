@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use super::connection::Connection;
-use crate::transport::Address;
+use crate::transport::{Address, tls};
 
 /// A protocol, as the reactor sees it: a plugin's instance, or native code in the benchmarks.
 ///
@@ -140,6 +140,9 @@ impl OperationError {
 impl From<std::io::Error> for OperationError {
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
+        if let Some(message) = tls::failure(&error) {
+            return Self::new(ErrorKind::Tls, message);
+        }
         let kind = match error.kind() {
             Io::ConnectionRefused => ErrorKind::Refused,
             Io::TimedOut => ErrorKind::Timeout,

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap, VecDeque},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -17,11 +18,12 @@ use tokio::{
 
 use super::{
     bulk::Transfer,
-    connect,
+    connect::{self, Outbound},
     connection::{Connection, ListenerTls},
     handler::{
         Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
     },
+    resolver::Resolver,
     worker::Worker,
 };
 use crate::{
@@ -42,6 +44,8 @@ pub struct Program {
     pub grants: Grants,
     /// Whom it trusts when it connects with TLS.
     pub tls: Arc<ClientTls>,
+    /// The name servers that are asked for it. Empty: those of the system.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// What the host holds for one instance.
@@ -69,7 +73,8 @@ pub struct Holdings {
     /// Memberships in groups, all groups together.
     memberships: Cell<usize>,
     empty: Notify,
-    /// Look-ups wait for one of these: getaddrinfo takes a thread.
+    resolver: Rc<Resolver>,
+    /// Look-ups that ask a name server wait for one of these.
     look_ups: Arc<Semaphore>,
     pub(super) traffic: Traffic,
 }
@@ -104,6 +109,7 @@ enum Work {
 impl Holdings {
     /// Makes holdings without a handler, and starts the task that completes operations.
     pub fn new(program: Arc<Program>, worker: Rc<Worker>) -> Rc<Self> {
+        let resolver = worker.resolver(&program.name_servers);
         let holdings = Rc::new(Self {
             program,
             worker,
@@ -121,6 +127,7 @@ impl Holdings {
             lingering: Cell::new(0),
             memberships: Cell::new(0),
             empty: Notify::new(),
+            resolver,
             look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
             traffic: Traffic::default(),
         });
@@ -169,30 +176,32 @@ impl Holdings {
         self.connections.borrow().get(&id).cloned()
     }
 
-    /// Takes a stream in as a connection and serves it in a task of its own.
+    /// Takes a stream in as a connection, and returns what serves it until it ends.
     pub(crate) fn accept(
         self: &Rc<Self>,
+        id: Id,
         transport: Transport,
         addresses: (Address, Address),
         origin: Origin,
         server_tls: ListenerTls,
-    ) {
-        let connection = self.connection(Some(transport), addresses, server_tls);
-        tokio::task::spawn_local(connection.pump(origin));
+    ) -> impl Future<Output = ()> + use<> {
+        self.connection(id, Some(transport), addresses, server_tls)
+            .pump(origin)
     }
 
     /// Makes a connection that leads nowhere: what is written to it stays. For benchmarks of the boundary alone.
     pub fn detached(self: &Rc<Self>) -> Rc<Connection> {
-        self.connection(None, (Address::Path(None), Address::Path(None)), None)
+        let nowhere = (Address::Path(None), Address::Path(None));
+        self.connection(self.next_id(), None, nowhere, None)
     }
 
     fn connection(
         self: &Rc<Self>,
+        id: Id,
         transport: Option<Transport>,
         addresses: (Address, Address),
         server_tls: ListenerTls,
     ) -> Rc<Connection> {
-        let id = self.next_id();
         let connection = Connection::new(
             self.worker.clone(),
             self.clone(),
@@ -206,7 +215,7 @@ impl Holdings {
     }
 
     /// Returns what a client of a connection's TLS brings back when it resumes the session.
-    pub(super) fn ticket(&self, connection: Id) -> [u8; 16] {
+    pub(crate) fn ticket(&self, connection: Id) -> [u8; 16] {
         let mut ticket = [0; 16];
         let (nonce, id) = ticket.split_at_mut(8);
         nonce.copy_from_slice(&self.nonce);
@@ -340,8 +349,12 @@ impl Holdings {
         match connect::check(endpoint, &self.program.grants) {
             Ok(endpoint) => {
                 let holdings = self.clone();
+                // Now, and not when the dial begins: it may be nobody's by then.
+                let relayed = self.current_connection();
+                let relayed = relayed.and_then(|connection| connection.relayed());
                 self.start(id, |_| {
-                    Work::Task(tokio::task::spawn_local(holdings.dial(id, endpoint)).abort_handle())
+                    let dial = holdings.dial(id, endpoint, relayed);
+                    Work::Task(tokio::task::spawn_local(dial).abort_handle())
                 });
             }
             Err(error) => self.refuse(id, error),
@@ -398,21 +411,20 @@ impl Holdings {
         }
     }
 
-    async fn dial(self: Rc<Self>, id: Id, endpoint: crate::endpoint::Endpoint) {
-        let limit = self.program.limits.connect_time;
+    async fn dial(
+        self: Rc<Self>,
+        id: Id,
+        endpoint: crate::endpoint::Endpoint,
+        relayed: Option<(Address, Address)>,
+    ) {
         if self.is_full() {
             let message = format!("{} connections are open", self.connection_count());
             return self.deliver(id, Err(OperationError::new(ErrorKind::Limit, message)));
         }
-        let connected = tokio::time::timeout(
-            limit,
-            connect::connect(&endpoint, &self.program.grants, &self.look_ups),
-        )
-        .await;
-        let outcome = match connected {
-            Ok(Ok(_)) if self.ended.get() => return,
-            Ok(Ok((transport, addresses))) => {
-                let connection = self.connection(Some(transport), addresses, None);
+        let outcome = match connect::connect(&endpoint, self.outbound(), relayed).await {
+            Ok(_) if self.ended.get() => return,
+            Ok((transport, addresses)) => {
+                let connection = self.connection(self.next_id(), Some(transport), addresses, None);
                 let made = connection.make(&Origin::Dialed(id));
                 tokio::task::spawn_local(connection.serve());
                 if made {
@@ -424,30 +436,28 @@ impl Holdings {
                     ))
                 }
             }
-            Ok(Err(error)) => Err(error),
-            Err(_elapsed) => Err(OperationError::new(
-                ErrorKind::Timeout,
-                format!("no connection to {endpoint} within {limit:?}"),
-            )),
+            Err(error) => Err(error),
         };
         self.deliver(id, outcome);
     }
 
     async fn look_up(self: Rc<Self>, id: Id, name: String) {
-        let limit = self.program.limits.connect_time;
-        let outcome =
-            match tokio::time::timeout(limit, connect::look_up(&name, &self.look_ups)).await {
-                Ok(Ok(addresses)) => {
-                    self.results.borrow_mut().insert(id, addresses);
-                    Ok(Value::Ready)
-                }
-                Ok(Err(error)) => Err(error),
-                Err(_elapsed) => Err(OperationError::new(
-                    ErrorKind::Timeout,
-                    format!("no answer for {name} within {limit:?}"),
-                )),
-            };
+        let found = connect::look_up(&name, self.outbound()).await;
+        let outcome = found.map(|addresses| {
+            self.results.borrow_mut().insert(id, addresses);
+            Value::Ready
+        });
         self.deliver(id, outcome);
+    }
+
+    fn outbound(&self) -> Outbound<'_> {
+        Outbound {
+            grants: &self.program.grants,
+            resolver: &self.resolver,
+            look_ups: &self.look_ups,
+            tls: &self.program.tls,
+            limit: self.program.limits.connect_time,
+        }
     }
 
     /// Notes an operation that its connection completes. Returns whether it may begin.
@@ -609,7 +619,7 @@ impl Traffic {
 /// Completions of one instance before the other tasks of the worker get their turn.
 const COMPLETIONS_PER_TURN: usize = 64;
 
-/// Look-ups of one instance at a time; further ones wait.
+/// Look-ups of one instance that ask a name server at a time; further ones wait, so that slow ones of one service leave some for the others.
 const LOOK_UPS: usize = 16;
 
 /// 64 random bits. Without randomness the tickets of two instances look alike, and a plugin may be told the wrong connection's id.

@@ -2,7 +2,9 @@
 
 use std::{
     cell::{Cell, RefCell, RefMut},
+    collections::HashMap,
     io,
+    net::SocketAddr,
     rc::Rc,
     task::{Poll, Waker},
     thread,
@@ -13,7 +15,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{connection::Connection, outbox::BufferPool};
+use super::{connection::Connection, outbox::BufferPool, resolver::Resolver};
 use crate::limits::READ_SIZE;
 
 /// What the tasks of one worker thread share.
@@ -25,6 +27,8 @@ pub struct Worker {
     /// Where every connection of the worker reads into; empty while one does.
     read_buffer: Cell<Vec<u8>>,
     pool: RefCell<BufferPool>,
+    /// By the servers that they ask: as many as services have different ones.
+    resolvers: RefCell<HashMap<Vec<SocketAddr>, Rc<Resolver>>>,
 }
 
 /// The way to a worker from other threads.
@@ -71,6 +75,15 @@ impl Worker {
 
     pub(super) fn pool(&self) -> RefMut<'_, BufferPool> {
         self.pool.borrow_mut()
+    }
+
+    /// Returns the resolver that asks these name servers; none: those of the system.
+    pub(super) fn resolver(&self, servers: &[SocketAddr]) -> Rc<Resolver> {
+        let mut resolvers = self.resolvers.borrow_mut();
+        let resolver = resolvers
+            .entry(servers.to_vec())
+            .or_insert_with(|| Rc::new(Resolver::new(servers)));
+        resolver.clone()
     }
 
     /// Writes, once a turn, what the turn queued. The first dirty connection wakes it, and it runs after the tasks that are ready

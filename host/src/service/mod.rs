@@ -30,7 +30,7 @@ use crate::{
     manifest::Isolation,
     plugin::Plugin,
     reactor::{Handler, Holdings, Program, WorkerHandle, abort_on_panic},
-    tls::{TlsError, server::ServerTls, watch::Watch},
+    tls::{TlsError, watch::Watch},
 };
 
 /// The worker threads, and the services on them.
@@ -182,7 +182,7 @@ impl Host {
             Isolation::Connection => return Err(ServiceError::Isolation(isolation)),
         };
         let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
-        let service = Service {
+        let mut service = Service {
             id,
             program,
             workers,
@@ -191,6 +191,7 @@ impl Host {
             certificates: None,
             swapping: Mutex::new(()),
         };
+        service.watch_certificates();
         let mut started = service.open(&protocol).await;
         if started.is_ok() {
             started = service.accept(sockets).await;
@@ -226,8 +227,8 @@ impl Service {
     }
 
     /// Begins to watch the files of listeners' certificates. If no thread can be had for it, they are loaded again only by a new start.
-    #[allow(dead_code, reason = "called by `serve` as soon as listeners have TLS")]
-    fn watch_certificates(&mut self, listeners: &[Arc<ServerTls>]) {
+    fn watch_certificates(&mut self) {
+        let listeners = self.listening.certificates();
         if listeners.is_empty() {
             return;
         }
@@ -239,6 +240,12 @@ impl Service {
                 "certificates will not be loaded again: no thread can be started"
             ),
         }
+    }
+
+    /// Returns once the connections that the service was started with have ended: standard input and output, or sockets that were passed to the process
+    /// and are connected. Then there is nothing left to do for whoever started it. Never returns for a service that only listens.
+    pub async fn finished(&self) {
+        self.listening.streams_ended().await;
     }
 
     /// Stops accepting, lets the plugin say goodbye, waits for its connections to end, and closes those that are left at the deadline.
@@ -276,6 +283,10 @@ impl Service {
         let mut count = 0;
         while let Some(left) = counts.recv().await {
             count += left;
+        }
+        if self.listening.has_streams() {
+            // Standard output may be behind; a moment more is for one that is read.
+            let _elapsed = tokio::time::timeout(LAST_WORDS, self.finished()).await;
         }
         self.forget();
         count
@@ -318,11 +329,11 @@ impl Service {
     async fn accept(&self, sockets: Vec<Socket>) -> Result<(), ServiceError> {
         let workers: Vec<_> = self.workers.values().cloned().collect();
         for socket in sockets {
-            let Some(worker) = workers.get(socket.worker()) else {
+            let Some(worker) = workers.get(socket.worker) else {
                 continue;
             };
             let (id, stop) = (self.id, self.stop.subscribe());
-            let (endpoint, others) = (socket.url().to_string(), workers.clone());
+            let (endpoint, others) = (socket.listener.url.to_string(), workers.clone());
             worker
                 .call(move |_, accepting| {
                     if let Some(slot) = Slot::find(id) {
@@ -353,3 +364,6 @@ impl std::fmt::Debug for Protocol {
         }
     }
 }
+
+/// How long a drain waits for standard output after the connection has ended: 1 s, as long as a socket's last bytes have.
+const LAST_WORDS: Duration = Duration::from_secs(1);

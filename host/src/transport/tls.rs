@@ -6,6 +6,7 @@
 use std::{
     cell::RefCell,
     io::{self, IoSlice, Read as _, Write as _},
+    net::IpAddr,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -255,6 +256,22 @@ impl io::Write for Out<'_, '_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Reads the name that a server's certificate must have.
+pub(crate) fn server_name(name: &str) -> io::Result<ServerName<'static>> {
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    match bare.unwrap_or(name).parse::<IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("`{}` is not a server's name", name.escape_debug()),
+            )
+        }),
     }
 }
 

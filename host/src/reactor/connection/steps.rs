@@ -6,14 +6,12 @@ use std::{
     collections::VecDeque,
     future::Future,
     io, mem,
-    net::IpAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use rustls::pki_types::ServerName;
 use tokio::time::Sleep;
 
 use super::{Connection, Phase, Reading};
@@ -28,7 +26,7 @@ use crate::{
     tls::{info::TlsInfo, server::ServerTls},
     transport::{
         Transport,
-        tls::{TlsStream, failure},
+        tls::{TlsStream, failure, server_name},
     },
 };
 
@@ -110,6 +108,12 @@ impl Step {
 impl Connection {
     /// Secures the stream once what is queued has left. Nothing is received in clear from now on.
     pub fn start_tls(self: &Rc<Self>, id: Id, role: TlsRole) {
+        if let TlsRole::Client(name) = &role
+            && let Err(error) = server_name(name)
+        {
+            let error = OperationError::new(ErrorKind::Invalid, error.to_string());
+            return self.holdings.refuse(id, error);
+        }
         let refusal = if !self.is_writable() {
             Some((ErrorKind::Closed, "the connection is closed"))
         } else if self.is_secured() || self.steps.borrow().is_securing() {
@@ -485,22 +489,6 @@ impl Connection {
             Some(message) => CloseReason::Tls(message.into()),
             None => CloseReason::Reset,
         });
-    }
-}
-
-/// Reads the name that a server's certificate must have.
-fn server_name(name: &str) -> io::Result<ServerName<'static>> {
-    let bare = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
-    match bare.unwrap_or(name).parse::<IpAddr>() {
-        Ok(address) => Ok(address.into()),
-        Err(_) => ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("`{}` is not a server's name", name.escape_debug()),
-            )
-        }),
     }
 }
 
