@@ -194,6 +194,8 @@ fn config(
         .with_client_cert_verifier(verifier(options.client_auth, authorities)?)
         .with_cert_resolver(resolver.clone());
     config.alpn_protocols = alpn(&options.alpn);
+    // All suites are good; but auditors (testssl.sh) want the server to say which is best.
+    config.ignore_client_order = true;
     config.ticketer = Ticketer::new().map_err(TlsError::Setup)?;
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
     Ok(Arc::new(config))
