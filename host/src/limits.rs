@@ -30,7 +30,7 @@ pub struct Limits {
     pub log_lines: u32,
     /// How long `close` waits for the peer to take what is queued. Default 30 s; then the connection is aborted.
     pub close_time: Duration,
-    /// How long an outbound connection may take, look-up included. Default 30 s.
+    /// How long an outbound connection or a look-up may take, and the first includes the second. Default 30 s.
     pub connect_time: Duration,
 }
 

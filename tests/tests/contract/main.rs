@@ -10,6 +10,10 @@ mod timers;
 
 mod outbound;
 
+mod forbidden;
+
+mod names;
+
 mod surroundings;
 
 use std::net::{IpAddr, SocketAddr};
