@@ -35,11 +35,11 @@ pub enum Answer {
     /// Nothing.
     Silence,
     /// Nothing for queries of IPv6, this for those of IPv4.
-    SilentForV6(Box<Answer>),
+    SilentForV6(Box<Self>),
     /// This, for queries of IPv6 when [`Names::release`] is called, for those of IPv4 at once.
-    HeldForV6(Box<Answer>),
+    HeldForV6(Box<Self>),
     /// This, when [`Names::release`] is called.
-    Held(Box<Answer>),
+    Held(Box<Self>),
 }
 
 /// Addresses, separated by spaces, that may be remembered for a minute.

@@ -7,7 +7,7 @@ use nethost_tests::{
     scripted::Scripted,
 };
 
-use crate::names::{full_listener, plugin, start};
+use crate::names::{full_listener, plugin, port, start};
 
 #[test]
 fn a_name_that_resolves_to_this_machine() {
@@ -386,9 +386,10 @@ impl Forbidden {
     }
 
     fn on(ip: &str) -> Self {
-        let listener = TcpListener::bind((ip, 0)).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind((ip, 0)).expect("loopback has a free port");
+        let set = listener.set_nonblocking(true);
+        set.expect("a listener can be told not to block");
+        let port = port(&listener);
         Self { listener, port }
     }
 

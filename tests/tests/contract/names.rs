@@ -1,7 +1,8 @@
 //! Looking names up, and connecting to one of many addresses.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     time::{Duration, Instant},
 };
 
@@ -26,13 +27,24 @@ pub(crate) fn plugin(names: &Names, grants: &str) -> Scripted {
 
 /// Makes a listener that answers no further attempt, until somebody accepts; who waits there already is returned with it. Port 0 is a free one.
 pub(crate) fn full_listener(ip: &str, port: u16) -> (TcpListener, Client) {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let address = SocketAddr::new(ip.parse().unwrap(), port);
-    listener.bind(&address.into()).unwrap();
-    listener.listen(0).unwrap();
-    let listener: TcpListener = listener.into();
-    let waiting = Client::tcp(listener.local_addr().unwrap());
+    let made = || {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let ip: Ipv4Addr = ip.parse().map_err(io::Error::other)?;
+        listener.bind(&SocketAddr::from((ip, port)).into())?;
+        listener.listen(0)?;
+        Ok::<TcpListener, io::Error>(listener.into())
+    };
+    let listener = made().unwrap_or_else(|error| panic!("{ip}:{port}: {error}"));
+    let waiting = Client::tcp(address(&listener));
     (listener, waiting)
+}
+
+pub(crate) fn port(listener: &TcpListener) -> u16 {
+    address(listener).port()
+}
+
+fn address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("a listener has an address")
 }
 
 fn granted(run: Run, grants: &str) -> Run {
@@ -45,13 +57,20 @@ fn served(run: Run, names: &Names) -> Run {
     run.arguments(["--nameserver", &names.address().to_string()])
 }
 
-fn port(listener: &TcpListener) -> u16 {
-    listener.local_addr().unwrap().port()
+/// Listeners of both families of loopback with the same port: of IPv4, and of IPv6.
+fn on_both() -> (TcpListener, TcpListener) {
+    for _ in 0..100 {
+        let v6 = TcpListener::bind("[::1]:0").expect("loopback has a free port");
+        if let Ok(v4) = TcpListener::bind((Ipv4Addr::LOCALHOST, port(&v6))) {
+            return (v4, v6);
+        }
+    }
+    panic!("no port is free in both families");
 }
 
 /// A port on which nobody listens, on any address of loopback.
 fn closed_port() -> u16 {
-    port(&TcpListener::bind("127.0.0.1:0").unwrap())
+    port(&TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"))
 }
 
 fn outcome(plugin: &mut Scripted, command: &str) -> String {
@@ -276,9 +295,8 @@ fn an_address_that_refuses_makes_way_at_once() {
 
 #[test]
 fn ipv6_goes_first_and_ipv4_takes_its_place() {
-    let v6 = TcpListener::bind("[::1]:0").unwrap();
-    let port = port(&v6);
-    let v4 = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let (v4, v6) = on_both();
+    let port = port(&v4);
     let names = Names::start();
     names.set("x.test", addresses("127.0.0.1 ::1"));
     let mut plugin = plugin(&names, "127.0.0.1:*,x.test:*,[::1/127]:*");
@@ -367,9 +385,8 @@ fn the_timeout_of_an_endpoint_is_kept() {
 
 #[test]
 fn a_connection_comes_from_the_address_that_it_is_bound_to() {
-    let v6 = TcpListener::bind("[::1]:0").unwrap();
-    let port = port(&v6);
-    let v4 = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let (v4, v6) = on_both();
+    let port = port(&v4);
     let names = Names::start();
     names.set("x.test", addresses("127.0.0.1 ::1"));
     let mut plugin = plugin(&names, "127.0.0.0/8:*,[::1/127]:*");
