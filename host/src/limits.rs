@@ -35,7 +35,7 @@ pub struct Limits {
     pub open_files: usize,
     /// How long `close` waits for the peer to take what is queued. Default 30 s; then the connection is aborted.
     pub close_time: Duration,
-    /// How long an outbound connection may take, look-up included. Default 30 s.
+    /// How long an outbound connection or a look-up may take, and the first includes the second. Default 30 s.
     pub connect_time: Duration,
     /// How long a stream that was accepted may take until it is a connection: the header of the PROXY protocol and the handshake of TLS, both together; and the
     /// handshake of `start-tls`. Default 10 s: section 2 of the PROXY protocol's specification wants at least 3, so that a lost segment is sent again.

@@ -219,7 +219,7 @@ pub(crate) fn abort_on_panic() {
     }));
 }
 
-/// Threads of one worker for look-ups: 64, so that slow ones of one service leave some for the others.
+/// Threads of one worker for calls that block: 64, so that slow ones of one service leave some for the others.
 const BLOCKING_THREADS: usize = 64;
 
 /// What the names of worker threads begin with.
