@@ -8,11 +8,12 @@ use crate::{
         nethost::plugin::{
             deferred::Value,
             transport::Connection,
-            types::{CloseReason, Error, Origin},
+            types::{CloseReason, Origin},
         },
     },
     instance,
     protocol::{Protocol, Refusal, Swap},
+    types::Error,
 };
 
 /// Exports a protocol; named by `export_plugin!` only.

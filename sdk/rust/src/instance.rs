@@ -12,7 +12,7 @@ use std::{
 use crate::{
     bindings::nethost::plugin::{
         deferred::Value,
-        types::{self, CloseReason, Error},
+        types::{self, CloseReason},
     },
     config::Config,
     connection::{Connection, ConnectionId},
@@ -20,6 +20,7 @@ use crate::{
     executor, host,
     protocol::{Context, Factory, Origin, Protocol, Refusal, Swap},
     stream::{Feed, Stream},
+    types::Error,
 };
 
 /// Calls a function with the factory, from a task or a closure of a [`Deferred`](crate::Deferred).
