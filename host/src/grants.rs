@@ -10,7 +10,10 @@ use std::{
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::{endpoint::unmap, files::HostFile};
+use crate::{
+    endpoint::{Endpoint, StreamOptions, UnixEndpoint, UnixName, unmap},
+    files::HostFile,
+};
 
 /// What a service was granted.
 #[derive(Clone, Debug, Default)]
@@ -21,14 +24,21 @@ pub struct Grants {
     pub files: BTreeMap<String, HostFile>,
 }
 
-/// Leave to connect: `HOST:PORT`, where HOST is a name, an address, a network (`10.0.0.0/8`), or `*`, and PORT a number or `*`.
+/// Leave to connect: `HOST:PORT`, where HOST is a name, an address, a network (`10.0.0.0/8`), or `*`, and PORT a number or `*`; or one UNIX socket,
+/// `unix:/run/x.sock` or `unix:@name`, percent-encoded like the endpoint's URL.
 ///
 /// A name covers the addresses that it resolves to, except loopback, link-local and unspecified ones: those need a literal address, a
-/// network, or `localhost`. `*` covers every name and address but those.
+/// network, or `localhost`. `*` covers every name and address but those, and no UNIX socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectGrant {
-    host: HostPattern,
-    port: Option<u16>,
+pub struct ConnectGrant(Target);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    Ip {
+        host: HostPattern,
+        port: Option<u16>,
+    },
+    Unix(UnixName),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +51,7 @@ enum HostPattern {
 /// Why a text is not a [`ConnectGrant`].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "`{text}` is not a HOST:PORT to allow: {reason}; examples: irc.example.net:6667, 10.0.0.0/8:*, [::1]:53"
+    "`{text}` is not a HOST:PORT to allow: {reason}; examples: irc.example.net:6667, 10.0.0.0/8:*, [::1]:53, unix:/run/x.sock"
 )]
 pub struct InvalidGrant {
     text: String,
@@ -52,9 +62,12 @@ impl Grants {
     /// Returns whether an address may be connected to, which `name` (if any) resolved to.
     pub fn allows_address(&self, name: Option<&str>, address: SocketAddr) -> bool {
         let ip = unmap(address.ip());
-        self.connect.iter().any(|grant| {
-            grant.port.is_none_or(|port| port == address.port())
-                && match &grant.host {
+        self.connect.iter().any(|ConnectGrant(target)| {
+            let Target::Ip { host, port } = target else {
+                return false;
+            };
+            port.is_none_or(|port| port == address.port())
+                && match host {
                     HostPattern::Network(network) => network.contains(&ip),
                     HostPattern::Any => is_public(ip),
                     HostPattern::Name(granted) => {
@@ -67,10 +80,21 @@ impl Grants {
 
     /// Returns whether a name may be looked up: a grant names it, or could cover an address that it has.
     pub fn allows_look_up(&self, name: &str) -> bool {
-        self.connect.iter().any(|grant| match &grant.host {
-            HostPattern::Any | HostPattern::Network(_) => true,
-            HostPattern::Name(granted) => granted == name,
-        })
+        self.connect
+            .iter()
+            .any(|ConnectGrant(target)| match target {
+                Target::Ip { host, .. } => match host {
+                    HostPattern::Any | HostPattern::Network(_) => true,
+                    HostPattern::Name(granted) => granted == name,
+                },
+                Target::Unix(_) => false,
+            })
+    }
+
+    /// Returns whether a UNIX socket may be connected to: a grant names exactly it.
+    pub fn allows_unix(&self, name: &UnixName) -> bool {
+        let mut targets = self.connect.iter().map(|ConnectGrant(target)| target);
+        targets.any(|target| matches!(target, Target::Unix(granted) if granted == name))
     }
 }
 
@@ -82,6 +106,20 @@ impl FromStr for ConnectGrant {
             text: text.to_owned(),
             reason,
         };
+        // `unix:25` is a port of a host of that name.
+        if text.starts_with("unix:/") || text.starts_with("unix:@") {
+            return match text.parse() {
+                Ok(Endpoint::Unix(UnixEndpoint {
+                    address,
+                    mode: None,
+                    options,
+                })) if options == StreamOptions::default() => Ok(Self(Target::Unix(address))),
+                Ok(_) => Err(invalid("a UNIX socket is granted without options")),
+                Err(_) => Err(invalid(
+                    "a UNIX socket has an absolute path without `.`, `..` and empty parts, or a name after `@`",
+                )),
+            };
+        }
         let (host, port) = text
             .rsplit_once(':')
             .ok_or_else(|| invalid("the port is missing; `*` is any port"))?;
@@ -115,19 +153,23 @@ impl FromStr for ConnectGrant {
                 "the host is neither a name, an address nor a network",
             ));
         };
-        Ok(Self { host, port })
+        Ok(Self(Target::Ip { host, port }))
     }
 }
 
 impl fmt::Display for ConnectGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
+        let (host, port) = match &self.0 {
+            Target::Ip { host, port } => (host, port),
+            Target::Unix(name) => return name.fmt(f),
+        };
+        match host {
             HostPattern::Any => f.write_str("*")?,
             HostPattern::Name(name) => f.write_str(name)?,
             HostPattern::Network(IpNet::V4(network)) => write!(f, "{network}")?,
             HostPattern::Network(IpNet::V6(network)) => write!(f, "[{network}]")?,
         }
-        match self.port {
+        match port {
             Some(port) => write!(f, ":{port}"),
             None => f.write_str(":*"),
         }
@@ -219,6 +261,16 @@ mod tests {
             "2130706433:25",
             "x test:1",
             "10.0.0.0/33:1",
+            "unix:x.sock",
+            "unix://x.sock",
+            "unix:/",
+            "unix:@",
+            "unix:/run//x.sock",
+            "unix:/run/../x.sock",
+            "unix:/run/%2e/x.sock",
+            "unix:/run/x.sock/",
+            "unix:/run/x.sock?mode=600",
+            "unix:/run/x.sock?proxy=v1",
         ] {
             assert!(text.parse::<ConnectGrant>().is_err(), "{text}");
         }
@@ -226,8 +278,44 @@ mod tests {
 
     #[test]
     fn every_spelling_survives_a_round_trip() {
-        for text in ["x.test:25", "10.0.0.0/8:*", "[fd00::/8]:1", "*:*"] {
+        for text in [
+            "x.test:25",
+            "10.0.0.0/8:*",
+            "[fd00::/8]:1",
+            "*:*",
+            "unix:25",
+            "unix:///run/a%20b.sock",
+            "unix:@name",
+        ] {
             assert_eq!(text.parse::<ConnectGrant>().unwrap().to_string(), text);
         }
+        let short: ConnectGrant = "unix:/run/x.sock".parse().unwrap();
+        assert_eq!(short.to_string(), "unix:///run/x.sock");
+        assert_eq!(short.to_string().parse(), Ok(short));
+    }
+
+    #[test]
+    fn a_unix_socket_is_granted_by_its_exact_name_only() {
+        let name = |url: &str| match url.parse().unwrap() {
+            Endpoint::Unix(endpoint) => endpoint.address,
+            other => panic!("{other} is no UNIX socket"),
+        };
+        for (grant, url, allowed) in [
+            ("unix:/run/x.sock", "unix:///run/x.sock", true),
+            ("unix:/run/x.sock", "unix:///run/x.sock2", false),
+            ("unix:/run/x.sock", "unix:///run", false),
+            ("unix:/run", "unix:///run/x.sock", false),
+            ("unix:@x", "unix:@x", true),
+            ("unix:@x", "unix:@y", false),
+            ("unix:/@x", "unix:@x", false),
+            ("*:*", "unix:///run/x.sock", false),
+            ("unix:25", "unix:@25", false),
+        ] {
+            let allows = grants(&[grant]).allows_unix(&name(url));
+            assert_eq!(allows, allowed, "{grant} {url}");
+        }
+        let grants = grants(&["unix:/run/x.sock"]);
+        assert!(!grants.allows_look_up("x"));
+        assert!(!grants.allows_address(None, "192.0.2.1:25".parse().unwrap()));
     }
 }

@@ -30,12 +30,14 @@ pub struct Limits {
     pub log_lines: u32,
     /// Open files of one instance. Default 1024. A further one is refused with `limit`.
     pub open_files: usize,
-    /// How long what comes before a connection's first byte may take: a PROXY header, a TLS handshake. Default 10 s; then it is closed.
-    pub handshake_time: Duration,
     /// How long `close` waits for the peer to take what is queued. Default 30 s; then the connection is aborted.
     pub close_time: Duration,
     /// How long an outbound connection may take, look-up included. Default 30 s.
     pub connect_time: Duration,
+    /// How long a stream that was accepted may take until it is a connection: the header of the PROXY protocol and the handshake of TLS, both together; and the
+    /// handshake of `start-tls`. Default 10 s: section 2 of the PROXY protocol's specification wants at least 3, so that a lost segment is sent again.
+    /// Later, the stream is reset, and the plugin never sees it. Until then it counts as a connection.
+    pub handshake_time: Duration,
 }
 
 impl Default for Limits {
@@ -52,9 +54,9 @@ impl Default for Limits {
             hostcall_bytes: 4 << 20,
             log_lines: 100,
             open_files: 1024,
-            handshake_time: Duration::from_secs(10),
             close_time: Duration::from_secs(30),
             connect_time: Duration::from_secs(30),
+            handshake_time: Duration::from_secs(10),
         }
     }
 }

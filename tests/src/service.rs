@@ -104,6 +104,7 @@ fn program(limits: Limits) -> Program {
         limits,
         grants: Grants {
             connect: grant.into_iter().collect(),
+            ..Grants::default()
         },
     }
 }

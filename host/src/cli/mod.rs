@@ -3,14 +3,16 @@
 use std::{error::Error, fmt, io, io::IsTerminal as _};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
 use crate::{
     inspect::Unfit,
     manifest::{InvalidConfig, InvalidManifest},
+    transport::stdio,
 };
 
 mod build;
+mod cert;
 mod completions;
 mod inspect;
 mod run;
@@ -29,6 +31,7 @@ Examples:
   nethost build plugins/irc            source folder to component
   nethost inspect plugins/irc.wasm     what it needs, what can be set
   nethost run plugins/irc.wasm         serve on the listeners that it names
+  nethost cert self-signed certs localhost   a certificate for TLS listeners
 
 Exit codes: 0 all went well, 1 it failed while running, 2 it was called wrongly or given something unfit."
 )]
@@ -61,6 +64,7 @@ enum Command {
     Run(run::Run),
     Build(build::Build),
     Inspect(inspect::Inspect),
+    Cert(cert::Cert),
     Completions(completions::Completions),
 }
 
@@ -76,11 +80,18 @@ impl Cli {
     /// Sets up the log, then does what the command line says.
     pub fn execute(self) -> anyhow::Result<()> {
         let asked = self.log.or_else(|| std::env::var("RUST_LOG").ok());
-        start_log(asked.as_deref(), self.log_format)?;
+        let writer = match &self.command {
+            Command::Run(run) if run.is_on_stdio() && stdio::is_error_the_peers() => {
+                BoxMakeWriter::new(io::sink)
+            }
+            _ => BoxMakeWriter::new(io::stderr),
+        };
+        start_log(asked.as_deref(), self.log_format, writer)?;
         let result = match self.command {
             Command::Run(run) => run.execute(),
             Command::Build(build) => build.execute(),
             Command::Inspect(inspect) => inspect.execute(),
+            Command::Cert(cert) => cert.execute(),
             Command::Completions(completions) => completions.execute(),
         };
         // Whoever closed our output (`| head`) has seen enough.
@@ -145,10 +156,10 @@ fn size(bytes: usize) -> String {
     }
 }
 
-fn start_log(asked: Option<&str>, format: LogFormat) -> anyhow::Result<()> {
+fn start_log(asked: Option<&str>, format: LogFormat, writer: BoxMakeWriter) -> anyhow::Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(asked)?)
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     match format {
         LogFormat::Text => builder.init(),

@@ -1,6 +1,7 @@
 //! `nethost run`: serves one plugin.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
     num::NonZeroUsize,
     path::PathBuf,
@@ -18,33 +19,51 @@ use tokio::{
 
 use crate::{
     cli::{Mistake, OrMistake as _},
-    endpoint::{Direction, Endpoint, EndpointError},
+    endpoint::{Certificate, Direction, Endpoint, EndpointError},
     engine::Engine,
+    files::{FileGrant, HostFile},
     grants::{ConnectGrant, Grants},
     limits::Limits,
     manifest::{Isolation, Manifest, is_service_name_char, parse_duration},
     plugin::Plugin,
     reactor::Program,
     service::{Host, Protocol, Service, ServiceSpec},
+    tls::{ClientTls, ClientTlsSettings},
+    transport::stdio,
 };
 
 /// Serve a plugin
 ///
 /// Without options it listens where the plugin's manifest says (on loopback). One line per listener is printed once it is ready, with its real
-/// port: `listening irc tcp://127.0.0.1:6667`. SIGINT and SIGTERM stop accepting, let the plugin say goodbye and its connections end; a
-/// second signal stops at once.
+/// port: `listening irc tcp://127.0.0.1:6667`; to standard error if standard output is a connection. SIGINT and SIGTERM stop accepting, let
+/// the plugin say goodbye and its connections end; a second signal stops at once. Certificates are loaded again within seconds after their
+/// files changed, and at once by SIGHUP.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Listeners, with options as ?name=value&...:
+  tcp://HOST:PORT    TCP; tcp://[::]:PORT is IPv4 and IPv6, port 0 a free one
+  unix:///PATH       a UNIX socket with a file; ?mode=660 sets its permission bits
+  unix:@NAME         a UNIX socket in the abstract namespace
+  systemd://NAME     the sockets of that name that the service manager opened
+                     (FileDescriptorName=); systemd: is all that no other listener names
+  fd://N             file descriptor N, which is a listening or a connected socket
+  stdio:             one connection: standard input and output; nethost ends with it, as it
+                     does with a connected socket, and prints nothing to standard output
+  ?proxy=v1|v2|auto  every connection begins with a PROXY header; ?proxy-from=10.0.0.0/8
+                     says whose is believed (default: loopback)
+
 Examples:
   nethost run plugins/irc.wasm
   nethost run plugins/irc.wasm --listen tcp://[::]:6667 --set network=ExampleNet
   nethost run plugins/echo.wasm --listen unix:///tmp/echo.sock?mode=660
+  nethost run plugins/irc.wasm --listen 'tls://[::]:6697?cert=/etc/letsencrypt/live'
+  nethost run plugins/echo.wasm --listen stdio: < question > answer
   nethost run my-proxy.wasm --listen tcp://127.0.0.1:0 --allow-connect 10.0.0.0/8:*")]
 pub(crate) struct Run {
     /// The plugin, a component such as plugins/irc.wasm
     plugin: PathBuf,
 
-    /// Where to listen, in place of the manifest's listeners: tcp://HOST:PORT or unix:///PATH, with options as ?name=value
+    /// Where to listen, in place of the manifest's listeners; see Listeners below
     #[arg(long, value_name = "URL", value_parser = listener)]
     listen: Vec<Endpoint>,
 
@@ -52,9 +71,25 @@ pub(crate) struct Run {
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
 
-    /// Let the plugin connect to HOST:PORT; HOST is a name, an address, a network or *, PORT a number or *
+    /// Let the plugin connect to HOST:PORT; HOST is a name, an address, a network or *, PORT a number or *; or to one UNIX socket, unix:/PATH or unix:@NAME
     #[arg(long, value_name = "HOST:PORT")]
     allow_connect: Vec<ConnectGrant>,
+
+    /// Let the plugin use one file, which it knows as NAME: to read it, or (:rw) to write it too, which makes it if it is not there
+    #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
+    file: Vec<FileGrant>,
+
+    /// Trust servers whose certificates descend from those in FILE (PEM), when the plugin connects with TLS [default: what the system trusts]
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// The certificate chain (PEM) to show to servers that ask for one
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert, if it is not in the same file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 
     /// How many instances there are: one per worker thread, or one per service [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
@@ -74,6 +109,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Returns whether standard input and output are a connection.
+    pub(crate) fn is_on_stdio(&self) -> bool {
+        self.listen.contains(&Endpoint::Stdio)
+    }
+
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         raise_file_limit();
         let workers = self
@@ -125,9 +165,17 @@ impl Run {
             self.listen
         };
         let config = manifest.config(&self.set)?;
+        let tls = ClientTls::load(&ClientTlsSettings {
+            ca: self.tls_ca,
+            certificate: self.tls_cert.map(|path| Certificate {
+                path,
+                key: self.tls_key,
+            }),
+        })
+        .or_mistake()?;
         let grants = Grants {
             connect: self.allow_connect,
-            ..Grants::default()
+            files: open_files(&self.file)?,
         };
         ask(manifest, &service, &grants);
         Ok(ServiceSpec {
@@ -135,7 +183,7 @@ impl Run {
                 service,
                 limits: Limits::default(),
                 grants,
-                tls: Arc::default(),
+                tls,
             },
             protocol: Protocol::Plugin {
                 plugin: Arc::new(plugin),
@@ -145,6 +193,20 @@ impl Run {
             isolation,
         })
     }
+}
+
+fn open_files(grants: &[FileGrant]) -> anyhow::Result<BTreeMap<String, HostFile>> {
+    let mut files = BTreeMap::new();
+    for grant in grants {
+        let file = grant
+            .open()
+            .with_context(|| format!("opening {} for --file", grant.path.display()))
+            .or_mistake()?;
+        if files.insert(grant.name.clone(), file).is_some() {
+            bail!(Mistake::new(format!("--file names `{}` twice", grant.name)));
+        }
+    }
+    Ok(files)
 }
 
 fn listeners(manifest: &Manifest) -> anyhow::Result<Vec<Endpoint>> {
@@ -184,7 +246,14 @@ fn ask(manifest: &Manifest, service: &str, grants: &Grants) {
 
 /// Prints the ready lines. Nobody has to read them.
 fn announce(service: &Service) -> anyhow::Result<()> {
-    let mut output = io::stdout().lock();
+    let is_connection = |url: &Arc<str>| **url == *"stdio:";
+    let mut output: Box<dyn io::Write> = if !service.listening().iter().any(is_connection) {
+        Box::new(io::stdout().lock())
+    } else if stdio::is_error_the_peers() {
+        Box::new(io::sink())
+    } else {
+        Box::new(io::stderr().lock())
+    };
     let mut print = || {
         for url in service.listening() {
             writeln!(output, "listening {} {url}", service.name())?;
@@ -200,10 +269,11 @@ fn announce(service: &Service) -> anyhow::Result<()> {
     }
 }
 
-/// SIGINT and SIGTERM.
+/// The signals that the host listens to.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -211,30 +281,40 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+    /// Waits for one that stops, and calls `reload` at each SIGHUP until then.
+    async fn stop(&mut self, reload: impl Fn()) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.hangup.recv() => reload(),
+            }
         }
     }
 }
 
-/// Waits for a signal, then drains.
+/// Waits for a signal, or for the end of the connections that the process was started for, then drains.
 async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyhow::Result<()> {
-    let first = signals.next().await;
+    let cause = tokio::select! {
+        signal = signals.stop(|| service.reload_certificates()) => signal,
+        () = service.finished() => "end of the connection",
+    };
     let name = service.name().to_owned();
     let drain = async {
         let open = service.connection_count().await;
         tracing::info!(
-            signal = first,
+            cause,
             connections = open,
             "draining for at most {timeout:?}; a second signal stops at once"
         );
         service.drain(timeout).await
     };
+    // There is nobody left to load certificates for.
+    let nothing = || {};
     tokio::select! {
         left = drain => {
             if left > 0 {
@@ -243,7 +323,7 @@ async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyh
             tracing::info!(service = name, "stopped");
             Ok(())
         }
-        second = signals.next() => bail!("stopped at once by a second signal ({second})"),
+        second = signals.stop(nothing) => bail!("stopped at once by a second signal ({second})"),
     }
 }
 

@@ -222,6 +222,14 @@ impl Endpoint {
             });
         }
         let wrong = match (direction, self) {
+            (
+                Direction::Listening,
+                Self::Unix(UnixEndpoint {
+                    address: UnixName::Abstract(_),
+                    mode: Some(_),
+                    ..
+                }),
+            ) => Some("an abstract name has no file, and so no `mode`"),
             (Direction::Listening, _) if self.security() == Security::Tls => self
                 .stream_options()
                 .filter(|options| options.tls.certificates.is_empty())
@@ -511,6 +519,21 @@ fn port(text: &str, url: &Url) -> Result<u16, EndpointError> {
 fn unix_name(text: &str, url: &Url) -> Result<UnixName, EndpointError> {
     let decoded = percent_decode(url.path())
         .ok_or_else(|| malformed(text, "the path is not percent-encoded UTF-8 without NUL"))?;
+    // The URL parser resolves `.` and `..` by itself, which is not what the system does where there are symbolic links.
+    let written = text.split_once(':').map_or("", |(_, rest)| rest);
+    let written = written.split('?').next().unwrap_or_default();
+    let written = written.strip_prefix("//").unwrap_or(written);
+    let has_odd_part = |path: &str| {
+        let mut parts = path.split('/').skip(1);
+        parts.any(|part| matches!(part, "" | "." | ".."))
+    };
+    let is_path = decoded.starts_with('/') && decoded != "/" && !url.has_host();
+    if is_path && (has_odd_part(&decoded) || percent_decode(written).as_ref() != Some(&decoded)) {
+        return Err(malformed(
+            text,
+            "the path of a UNIX socket has no `.`, `..` and empty parts",
+        ));
+    }
     match decoded.strip_prefix('@') {
         Some(name) if !url.has_host() && !name.is_empty() => {
             Ok(UnixName::Abstract(name.to_owned()))

@@ -36,6 +36,7 @@ pub(crate) fn address(address: &Address) -> WitAddress {
             path.as_ref()
                 .map(|path| path.to_string_lossy().into_owned()),
         ),
+        Address::Other(what) => WitAddress::Other((*what).to_owned()),
     }
 }
 

@@ -6,14 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{
-    net::{TcpStream, UnixStream},
-    sync::Semaphore,
-};
+use tokio::{net::TcpStream, sync::Semaphore};
 
-use super::handler::{Addresses, ErrorKind, OperationError};
+use super::{
+    establish::send_header,
+    handler::{Addresses, ErrorKind, OperationError},
+};
 use crate::{
-    endpoint::{Direction, Endpoint, HostName, TcpEndpoint, UnixEndpoint, UnixName},
+    endpoint::{Direction, Endpoint, HostName, TcpEndpoint, UnixName},
     grants::Grants,
     transport::{Address, Transport, tcp, unix},
 };
@@ -37,6 +37,7 @@ pub(super) fn check(endpoint: &str, grants: &Grants) -> Result<Endpoint, Operati
             host: HostName::Name(name),
             ..
         }) => grants.allows_look_up(name),
+        Endpoint::Unix(unix) => grants.allows_unix(&unix.address),
         _ => false,
     };
     if allowed {
@@ -66,24 +67,32 @@ pub(super) fn check_name(name: &str, grants: &Grants) -> Result<String, Operatio
     }
 }
 
-/// Connects to the first address that takes the connection, among those that are granted.
+/// Connects to the first address that takes the connection, among those that are granted. `relayed` is what a PROXY header tells, if one is sent.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     grants: &Grants,
     look_ups: &Arc<Semaphore>,
+    relayed: Option<(Address, Address)>,
 ) -> Result<(Transport, (Address, Address)), OperationError> {
-    match endpoint {
-        Endpoint::Tcp(tcp) => connect_tcp(tcp, grants, look_ups).await,
-        Endpoint::Unix(UnixEndpoint {
-            address: UnixName::Path(path),
-            ..
-        }) => {
-            let stream = UnixStream::connect(path).await?;
-            let addresses = unix::addresses(&stream)?;
-            Ok((Transport::Unix(stream), addresses))
-        }
-        _ => Err(denied(&endpoint.to_string())),
+    let (mut transport, addresses) = match endpoint {
+        Endpoint::Tcp(tcp) => connect_tcp(tcp, grants, look_ups).await?,
+        Endpoint::Unix(unix) => connect_unix(&unix.address).await?,
+        _ => return Err(denied(&endpoint.to_string())),
+    };
+    if let Some(version) = endpoint.stream_options().and_then(|options| options.proxy) {
+        send_header(&mut transport, version, relayed).await?;
     }
+    Ok((transport, addresses))
+}
+
+async fn connect_unix(name: &UnixName) -> Result<(Transport, (Address, Address)), OperationError> {
+    let stream = unix::connect(name).await.map_err(|error| {
+        let mut error = OperationError::from(error);
+        error.message = format!("{name}: {}", error.message);
+        error
+    })?;
+    let addresses = unix::addresses(&stream)?;
+    Ok((Transport::Unix(stream), addresses))
 }
 
 async fn connect_tcp(

@@ -169,30 +169,32 @@ impl Holdings {
         self.connections.borrow().get(&id).cloned()
     }
 
-    /// Takes a stream in as a connection and serves it in a task of its own.
+    /// Takes a stream in as a connection, and returns what serves it until it ends.
     pub(crate) fn accept(
         self: &Rc<Self>,
+        id: Id,
         transport: Transport,
         addresses: (Address, Address),
         origin: Origin,
         server_tls: ListenerTls,
-    ) {
-        let connection = self.connection(Some(transport), addresses, server_tls);
-        tokio::task::spawn_local(connection.pump(origin));
+    ) -> impl Future<Output = ()> + use<> {
+        self.connection(id, Some(transport), addresses, server_tls)
+            .pump(origin)
     }
 
     /// Makes a connection that leads nowhere: what is written to it stays. For benchmarks of the boundary alone.
     pub fn detached(self: &Rc<Self>) -> Rc<Connection> {
-        self.connection(None, (Address::Path(None), Address::Path(None)), None)
+        let nowhere = (Address::Path(None), Address::Path(None));
+        self.connection(self.next_id(), None, nowhere, None)
     }
 
     fn connection(
         self: &Rc<Self>,
+        id: Id,
         transport: Option<Transport>,
         addresses: (Address, Address),
         server_tls: ListenerTls,
     ) -> Rc<Connection> {
-        let id = self.next_id();
         let connection = Connection::new(
             self.worker.clone(),
             self.clone(),
@@ -206,7 +208,7 @@ impl Holdings {
     }
 
     /// Returns what a client of a connection's TLS brings back when it resumes the session.
-    pub(super) fn ticket(&self, connection: Id) -> [u8; 16] {
+    pub(crate) fn ticket(&self, connection: Id) -> [u8; 16] {
         let mut ticket = [0; 16];
         let (nonce, id) = ticket.split_at_mut(8);
         nonce.copy_from_slice(&self.nonce);
@@ -340,8 +342,12 @@ impl Holdings {
         match connect::check(endpoint, &self.program.grants) {
             Ok(endpoint) => {
                 let holdings = self.clone();
+                // Now, and not when the dial begins: it may be nobody's by then.
+                let relayed = self.current_connection();
+                let relayed = relayed.and_then(|connection| connection.relayed());
                 self.start(id, |_| {
-                    Work::Task(tokio::task::spawn_local(holdings.dial(id, endpoint)).abort_handle())
+                    let dial = holdings.dial(id, endpoint, relayed);
+                    Work::Task(tokio::task::spawn_local(dial).abort_handle())
                 });
             }
             Err(error) => self.refuse(id, error),
@@ -398,7 +404,12 @@ impl Holdings {
         }
     }
 
-    async fn dial(self: Rc<Self>, id: Id, endpoint: crate::endpoint::Endpoint) {
+    async fn dial(
+        self: Rc<Self>,
+        id: Id,
+        endpoint: crate::endpoint::Endpoint,
+        relayed: Option<(Address, Address)>,
+    ) {
         let limit = self.program.limits.connect_time;
         if self.is_full() {
             let message = format!("{} connections are open", self.connection_count());
@@ -406,13 +417,13 @@ impl Holdings {
         }
         let connected = tokio::time::timeout(
             limit,
-            connect::connect(&endpoint, &self.program.grants, &self.look_ups),
+            connect::connect(&endpoint, &self.program.grants, &self.look_ups, relayed),
         )
         .await;
         let outcome = match connected {
             Ok(Ok(_)) if self.ended.get() => return,
             Ok(Ok((transport, addresses))) => {
-                let connection = self.connection(Some(transport), addresses, None);
+                let connection = self.connection(self.next_id(), Some(transport), addresses, None);
                 let made = connection.make(&Origin::Dialed(id));
                 tokio::task::spawn_local(connection.serve());
                 if made {

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    endpoint::{Switch, TcpEndpoint},
+    endpoint::{StreamOptions, Switch},
     transport::{Address, Transport, tcp, unix},
 };
 
@@ -29,11 +29,11 @@ pub(crate) enum Acceptor {
 pub(crate) type Accepted = (Transport, (Address, Address));
 
 impl Acceptor {
-    pub(crate) fn tcp(socket: std::net::TcpListener, endpoint: &TcpEndpoint) -> io::Result<Self> {
+    pub(crate) fn tcp(socket: std::net::TcpListener, options: &StreamOptions) -> io::Result<Self> {
         Ok(Self::Tcp {
             socket: TcpListener::from_std(socket)?,
-            nodelay: endpoint.options.nodelay,
-            keepalive: endpoint.options.keepalive,
+            nodelay: options.nodelay,
+            keepalive: options.keepalive,
         })
     }
 

@@ -21,8 +21,11 @@ mod connect;
 
 mod listener;
 
+mod establish;
+
 pub use bulk::Extent;
 pub use connection::{Connection, TlsRole};
+pub(crate) use establish::{FirstTls, establish};
 pub use group::{Admission, Group};
 pub use handler::{
     Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, SessionKey,

@@ -30,6 +30,7 @@ use crate::{
     manifest::Isolation,
     plugin::Plugin,
     reactor::{Handler, Holdings, Program, WorkerHandle, abort_on_panic},
+    tls::{TlsError, watch::Watch},
 };
 
 /// The worker threads, and the services on them.
@@ -78,6 +79,8 @@ pub struct Service {
     workers: BTreeMap<usize, WorkerHandle>,
     listening: Listening,
     stop: watch::Sender<bool>,
+    /// None if no listener has certificates.
+    certificates: Option<Watch>,
     /// One swap at a time.
     swapping: Mutex<()>,
 }
@@ -97,6 +100,15 @@ pub enum ServiceError {
         #[source]
         error: io::Error,
     },
+    /// The certificates of a listener cannot be loaded.
+    #[error("the certificates of {endpoint}")]
+    Tls {
+        /// Where.
+        endpoint: String,
+        /// Why not.
+        #[source]
+        error: TlsError,
+    },
     /// The isolation is not there yet.
     #[error("isolation `{0}` is not implemented yet; use `worker` or `service`")]
     Isolation(Isolation),
@@ -115,11 +127,13 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// Returns whether the operator can mend it by calling differently: the plugin refused its config, or the isolation is not there.
+    /// Returns whether the operator can mend it by calling differently: the plugin refused its config, the isolation is not there, or certificates are not in
+    /// order.
     pub fn is_mistake(&self) -> bool {
         matches!(
             self,
             Self::Isolation(_)
+                | Self::Tls { .. }
                 | Self::Start {
                     error: StartError::Refused { .. },
                     ..
@@ -168,14 +182,16 @@ impl Host {
             Isolation::Connection => return Err(ServiceError::Isolation(isolation)),
         };
         let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
-        let service = Service {
+        let mut service = Service {
             id,
             program,
             workers,
             listening,
             stop: watch::Sender::new(false),
+            certificates: None,
             swapping: Mutex::new(()),
         };
+        service.watch_certificates();
         let mut started = service.open(&protocol).await;
         if started.is_ok() {
             started = service.accept(sockets).await;
@@ -197,6 +213,39 @@ impl Service {
     /// Returns where the service listens, with real ports.
     pub fn listening(&self) -> &[Arc<str>] {
         self.listening.urls()
+    }
+
+    /// Loads the certificates of every listener again, without waiting until their files look different. Returns at once; the log says what came of it.
+    pub fn reload_certificates(&self) {
+        match &self.certificates {
+            Some(certificates) => certificates.reload(),
+            None => tracing::info!(
+                service = self.name(),
+                "no listener has certificates to load"
+            ),
+        }
+    }
+
+    /// Begins to watch the files of listeners' certificates. If no thread can be had for it, they are loaded again only by a new start.
+    fn watch_certificates(&mut self) {
+        let listeners = self.listening.certificates();
+        if listeners.is_empty() {
+            return;
+        }
+        match Watch::start(self.name(), listeners) {
+            Ok(watch) => self.certificates = Some(watch),
+            Err(error) => tracing::error!(
+                service = self.name(),
+                %error,
+                "certificates will not be loaded again: no thread can be started"
+            ),
+        }
+    }
+
+    /// Returns once the connections that the service was started with have ended: standard input and output, or sockets that were passed to the process
+    /// and are connected. Then there is nothing left to do for whoever started it. Never returns for a service that only listens.
+    pub async fn finished(&self) {
+        self.listening.streams_ended().await;
     }
 
     /// Stops accepting, lets the plugin say goodbye, waits for its connections to end, and closes those that are left at the deadline.
@@ -234,6 +283,10 @@ impl Service {
         let mut count = 0;
         while let Some(left) = counts.recv().await {
             count += left;
+        }
+        if self.listening.has_streams() {
+            // Standard output may be behind; a moment more is for one that is read.
+            let _elapsed = tokio::time::timeout(LAST_WORDS, self.finished()).await;
         }
         self.forget();
         count
@@ -276,11 +329,11 @@ impl Service {
     async fn accept(&self, sockets: Vec<Socket>) -> Result<(), ServiceError> {
         let workers: Vec<_> = self.workers.values().cloned().collect();
         for socket in sockets {
-            let Some(worker) = workers.get(socket.worker()) else {
+            let Some(worker) = workers.get(socket.worker) else {
                 continue;
             };
             let (id, stop) = (self.id, self.stop.subscribe());
-            let (endpoint, others) = (socket.url().to_string(), workers.clone());
+            let (endpoint, others) = (socket.listener.url.to_string(), workers.clone());
             worker
                 .call(move |_, accepting| {
                     if let Some(slot) = Slot::find(id) {
@@ -311,3 +364,6 @@ impl std::fmt::Debug for Protocol {
         }
     }
 }
+
+/// How long a drain waits for standard output after the connection has ended: 1 s, as long as a socket's last bytes have.
+const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -12,13 +12,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 
-use super::{Protocol, ServiceId, listening::Socket};
+use super::{
+    Protocol, ServiceId,
+    listening::{GivenStream, Listener, Socket, Sockets, Source},
+};
 use crate::{
+    endpoint::Security,
     instance::{Instance, StartError},
-    reactor::{Accepted, Acceptor, CloseReason, Holdings, Origin, Program, Worker, WorkerHandle},
-    transport::Transport,
+    reactor::{
+        Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
+        WorkerHandle, establish,
+    },
+    transport::{Address, Transport, tcp},
 };
 
 thread_local! {
@@ -36,9 +46,22 @@ pub(super) struct Slot {
     /// A new version, made but not yet in charge.
     pub(super) staged: RefCell<Option<Rc<Instance>>>,
     acceptors: RefCell<Vec<JoinHandle<()>>>,
+    establishing: Establishing,
     backoff: Cell<Backoff>,
     /// The connections limit was reached and said so.
     full: Cell<bool>,
+}
+
+/// Streams that were accepted, and are not connections yet.
+#[derive(Debug, Default)]
+struct Establishing {
+    count: Cell<usize>,
+    /// There is none any more.
+    done: Notify,
+    /// Those that are left are reset.
+    given_up: watch::Sender<bool>,
+    /// When a failure was last worth a warning.
+    warned: Cell<Option<Instant>>,
 }
 
 /// The instance that takes new connections.
@@ -77,6 +100,7 @@ impl Slot {
             running: RefCell::default(),
             staged: RefCell::default(),
             acceptors: RefCell::default(),
+            establishing: Establishing::default(),
             backoff: Cell::default(),
             full: Cell::new(false),
         });
@@ -97,10 +121,11 @@ impl Slot {
 
     /// Ends what is left of a service on this worker.
     pub(super) fn close(id: ServiceId) {
-        if let Some(slot) = SLOTS.with_borrow_mut(|slots| slots.remove(&id))
-            && let Some(running) = slot.running.take()
-        {
-            running.holdings.finish(&CloseReason::Draining);
+        if let Some(slot) = SLOTS.with_borrow_mut(|slots| slots.remove(&id)) {
+            slot.establishing.give_up();
+            if let Some(running) = slot.running.take() {
+                running.holdings.finish(&CloseReason::Draining);
+            }
         }
     }
 
@@ -111,24 +136,55 @@ impl Slot {
         workers: &[WorkerHandle],
         stop: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let (acceptor, take): (_, Rc<dyn Fn(Accepted)>) = match socket {
-            Socket::Tcp {
-                socket,
-                endpoint,
-                url,
-                ..
-            } => {
-                let slot = self.clone();
-                let take = move |accepted| slot.take(accepted, &url);
-                (Acceptor::tcp(socket, &endpoint), Rc::new(take))
-            }
-            Socket::Unix { socket, url } => (
-                Acceptor::unix(socket),
-                self.clone().spread(url, workers.to_vec()),
-            ),
+        let Socket {
+            source, listener, ..
+        } = socket;
+        let acceptor = match source {
+            Source::Tcp(socket) => Acceptor::tcp(socket, &listener.options)?,
+            Source::Unix(socket) => Acceptor::unix(socket)?,
+            Source::Stream(stream) => return self.accept_stream(*stream, &listener),
         };
-        let task = tokio::task::spawn_local(acceptor?.run(stop, take));
+        let take: Rc<dyn Fn(Accepted)> = match listener.sockets {
+            Sockets::PerWorker => {
+                let slot = self.clone();
+                Rc::new(move |accepted| {
+                    slot.take(accepted, &listener);
+                })
+            }
+            Sockets::One => self.clone().spread(listener, workers.to_vec()),
+        };
+        let task = tokio::task::spawn_local(acceptor.run(stop, take));
         self.acceptors.borrow_mut().push(task);
+        Ok(())
+    }
+
+    /// Takes the stream in that the service was started with.
+    fn accept_stream(self: &Rc<Self>, given: GivenStream, listener: &Listener) -> io::Result<()> {
+        let GivenStream {
+            stream,
+            addresses,
+            flushed,
+            ended,
+        } = given;
+        let transport = Transport::from_handed(stream)?;
+        if let Transport::Tcp(stream) = &transport {
+            let options = &listener.options;
+            tcp::configure(stream, options.nodelay, options.keepalive);
+        }
+        let addresses = addresses.map_or_else(|| transport.addresses(), Ok)?;
+        let served = self.take((transport, addresses), listener);
+        let close_time = self.program.limits.close_time;
+        tokio::task::spawn_local(async move {
+            if let Some(served) = served {
+                // A task that panics ends the process.
+                let _served = served.await;
+            }
+            if let Some(flushed) = flushed {
+                // What is not taken in that time is given up, as with any other connection.
+                let _flushed = tokio::time::timeout(close_time, flushed).await;
+            }
+            drop(ended);
+        });
         Ok(())
     }
 
@@ -147,8 +203,15 @@ impl Slot {
         let Some(Running { holdings, .. }) = self.running.borrow().clone() else {
             return 0;
         };
-        // What was accepted last has its session before it is told to say goodbye.
+        // What was accepted last has its session before it is told to say goodbye; no connection comes after that.
         tokio::task::yield_now().await;
+        let grace = deadline.min(ESTABLISHING_GRACE);
+        if tokio::time::timeout(grace, self.establishing.emptied())
+            .await
+            .is_err()
+        {
+            self.establishing.give_up();
+        }
         if let Some(handler) = holdings.handler() {
             handler.draining(deadline);
         }
@@ -274,27 +337,128 @@ impl Slot {
         }
     }
 
-    /// Takes a connection in.
-    fn take(&self, (transport, addresses): Accepted, url: &Arc<str>) {
-        let Some(Running { holdings, .. }) = self.current() else {
-            return;
+    /// Takes a stream in: at once, or after what must come before. Returns the task that serves it, unless it is refused.
+    fn take(self: &Rc<Self>, accepted: Accepted, listener: &Listener) -> Option<JoinHandle<()>> {
+        let first_tls = match listener.security {
+            Security::Clear => None,
+            Security::Tls => listener.tls.clone(),
         };
-        let full = holdings.is_full();
+        if listener.options.proxy.is_none() && first_tls.is_none() {
+            let admitted = self.admit(accepted, listener, None)?;
+            return Some(tokio::task::spawn_local(admitted));
+        }
+        let Running { holdings, .. } = self.current()?;
+        if self.is_full(&holdings) {
+            return None;
+        }
+        // The client takes the id home, to say where it has been when it comes again.
+        let id = holdings.next_id();
+        let first_tls = first_tls.map(|tls| (tls.config(), holdings.ticket(id)));
+        self.establishing
+            .count
+            .set(self.establishing.count.get() + 1);
+        let (slot, listener) = (self.clone(), listener.clone());
+        Some(tokio::task::spawn_local(async move {
+            let peer = accepted.1.1.clone();
+            let established = slot.establish(accepted, &listener, first_tls).await;
+            // Now it counts as a connection, or not at all.
+            let served = match established {
+                Ok(accepted) => {
+                    let reserved = Some((&holdings, id));
+                    let admit = || slot.admit(accepted, &listener, reserved);
+                    slot.establishing.finish(admit)
+                }
+                Err(reason) => {
+                    slot.establishing.finish(|| ());
+                    slot.note_refusal(&listener, &peer, &reason);
+                    None
+                }
+            };
+            if let Some(served) = served {
+                served.await;
+            }
+        }))
+    }
+
+    async fn establish(
+        &self,
+        accepted: Accepted,
+        listener: &Listener,
+        first_tls: FirstTls,
+    ) -> Result<Accepted, String> {
+        let limit = self.program.limits.handshake_time;
+        let mut given_up = self.establishing.given_up.subscribe();
+        let steps = tokio::time::timeout(limit, establish(accepted, &listener.options, first_tls));
+        tokio::select! {
+            biased;
+            // The sender is this slot's. Once it was said that no connection comes any more, none does.
+            _ = given_up.wait_for(|given_up| *given_up) => Err("the service is draining".to_owned()),
+            established = steps => match established {
+                Ok(established) => established.map_err(|error| error.to_string()),
+                Err(_elapsed) => Err(format!("it was not established within {limit:?}")),
+            },
+        }
+    }
+
+    /// Says why a stream did not become a connection: now and then so that an operator sees it, and otherwise for who looks for it.
+    fn note_refusal(&self, listener: &Listener, peer: &Address, reason: &str) {
+        let now = Instant::now();
+        let service = &*self.program.service;
+        let listener = &*listener.url;
+        let warned = self.establishing.warned.get();
+        if warned.is_none_or(|warned| now.duration_since(warned) >= REFUSALS_WARNED_EVERY) {
+            self.establishing.warned.set(Some(now));
+            tracing::warn!(
+                service,
+                listener,
+                %peer,
+                reason,
+                "a stream was refused; others in the next minute are logged at level debug"
+            );
+        } else {
+            tracing::debug!(service, listener, %peer, reason, "a stream was refused");
+        }
+    }
+
+    /// Makes a stream a connection, and returns what serves it. It may have an id already, of holdings that may be gone by now.
+    fn admit(
+        &self,
+        (transport, addresses): Accepted,
+        listener: &Listener,
+        reserved: Option<(&Rc<Holdings>, Id)>,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        let Running { holdings, .. } = self.current()?;
+        if self.is_full(&holdings) {
+            return None;
+        }
+        let id = match reserved {
+            Some((of, id)) if Rc::ptr_eq(of, &holdings) => id,
+            _ => holdings.next_id(),
+        };
+        let origin = Origin::Configured(listener.url.clone());
+        Some(holdings.accept(id, transport, addresses, origin, listener.tls.clone()))
+    }
+
+    fn is_full(&self, holdings: &Holdings) -> bool {
+        let limit = self.program.limits.connections;
+        let full = holdings.connection_count() + self.establishing.count.get() >= limit;
         if full && !self.full.get() {
             tracing::warn!(
                 service = self.program.service,
-                limit = self.program.limits.connections,
+                limit,
                 "too many connections; further ones are closed"
             );
         }
         self.full.set(full);
-        if !full {
-            holdings.accept(transport, addresses, Origin::Configured(url.clone()), None);
-        }
+        full
     }
 
     /// Hands the connections of one socket to all workers in turn.
-    fn spread(self: Rc<Self>, url: Arc<str>, workers: Vec<WorkerHandle>) -> Rc<dyn Fn(Accepted)> {
+    fn spread(
+        self: Rc<Self>,
+        listener: Listener,
+        workers: Vec<WorkerHandle>,
+    ) -> Rc<dyn Fn(Accepted)> {
         let id = SLOTS.with_borrow(|slots| {
             slots
                 .iter()
@@ -307,13 +471,15 @@ impl Slot {
             let index = next.replace(next.get().wrapping_add(1)) % workers.len().max(1);
             // The first worker is this one.
             let (Some(worker), Some(id), true) = (workers.get(index), id, index > 0) else {
-                return self.take((transport, addresses), &url);
+                self.take((transport, addresses), &listener);
+                return;
             };
             if on_their_way.load(Ordering::Relaxed) >= MOST_HANDED {
                 // A worker that stands still must not collect them.
-                return self.take((transport, addresses), &url);
+                self.take((transport, addresses), &listener);
+                return;
             }
-            let url = url.clone();
+            let listener = listener.clone();
             let count = on_their_way.clone();
             count.fetch_add(1, Ordering::Relaxed);
             match transport.into_handed() {
@@ -322,7 +488,7 @@ impl Slot {
                     if let Some(slot) = Self::find(id)
                         && let Ok(transport) = Transport::from_handed(handed)
                     {
-                        slot.take((transport, addresses), &url);
+                        slot.take((transport, addresses), &listener);
                     }
                 }),
                 Err(error) => {
@@ -334,13 +500,45 @@ impl Slot {
     }
 }
 
+impl Establishing {
+    /// One less, and what it became.
+    fn finish<T>(&self, become_connection: impl FnOnce() -> T) -> T {
+        self.count.set(self.count.get().saturating_sub(1));
+        let result = become_connection();
+        if self.count.get() == 0 {
+            self.done.notify_waiters();
+        }
+        result
+    }
+
+    fn give_up(&self) {
+        self.given_up.send_replace(true);
+    }
+
+    async fn emptied(&self) {
+        loop {
+            let done = self.done.notified();
+            if self.count.get() == 0 {
+                return;
+            }
+            done.await;
+        }
+    }
+}
+
+/// How long a drain waits for streams that are not connections yet, before it tells the plugin that no more come: 1 s, several round trips.
+const ESTABLISHING_GRACE: Duration = Duration::from_secs(1);
+
+/// Of refused streams one in this time is worth a warning: 60 s.
+const REFUSALS_WARNED_EVERY: Duration = Duration::from_secs(60);
+
 /// An instance that breaks within this time of its making was short-lived.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// So many short-lived instances in a row are replaced at once; after the next one the service backs off.
 const SHORT_LIVES: u32 = 5;
 
-/// Connections of one UNIX socket that are on their way to other workers; further ones stay with the worker that accepts.
+/// Connections of one socket that are on their way to other workers; further ones stay with the worker that accepts.
 const MOST_HANDED: usize = 256;
 
 /// After the first failure to make an instance: 1 s.

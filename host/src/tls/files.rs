@@ -226,3 +226,189 @@ pub(super) const MAX_CERTIFICATES: usize = 10_000;
 
 /// The bytes of one file: 4 MiB. The bundle of everything that Mozilla trusts has 0.2 MiB.
 pub(super) const MAX_FILE_SIZE: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::tls::testing::{Folder, showing};
+
+    fn names(folder: &Folder, sources: &[Source]) -> Vec<String> {
+        let shown = |path: &Path| {
+            let relative = path.strip_prefix(folder.path("")).unwrap();
+            relative.display().to_string()
+        };
+        let sources = sources.iter().map(|source| match &source.key {
+            Some(key) => format!("{} {}", shown(&source.chain), shown(key)),
+            None => shown(&source.chain),
+        });
+        sources.collect()
+    }
+
+    fn list_of(folder: &Folder) -> Vec<String> {
+        let mut found = Vec::new();
+        list(&folder.path(""), &mut found).unwrap();
+        names(folder, &found)
+    }
+
+    #[test]
+    fn a_directory_has_pairs_and_certbots_directories() {
+        let folder = Folder::new();
+        for file in [
+            "b.example.crt",
+            "b.example.key",
+            "a.pem",
+            "c.cer",
+            "c.key",
+            "lonely.key",
+            "README",
+            "notes.txt",
+            ".hidden.pem",
+            "live.example/fullchain.pem",
+            "live.example/privkey.pem",
+            "live.example/cert.pem",
+            "live.example/chain.pem",
+            "other/deep.pem",
+            "other/deep.key",
+            "half/fullchain.pem",
+        ] {
+            folder.write(file, "");
+        }
+        symlink("nowhere", folder.path("dangling.pem")).unwrap();
+        assert_eq!(
+            list_of(&folder),
+            [
+                "a.pem",
+                "b.example.crt b.example.key",
+                "c.cer c.key",
+                "live.example/fullchain.pem live.example/privkey.pem",
+            ]
+        );
+    }
+
+    #[test]
+    fn one_of_certbots_directories_can_be_named() {
+        let folder = Folder::new();
+        for name in ["cert", "chain", "fullchain", "privkey"] {
+            folder.write(&format!("archive/{name}1.pem"), "");
+            let link = folder.path(&format!("{name}.pem"));
+            symlink(folder.path(&format!("archive/{name}1.pem")), link).unwrap();
+        }
+        assert_eq!(list_of(&folder), ["fullchain.pem privkey.pem"]);
+    }
+
+    #[test]
+    fn a_mounted_secret_of_kubernetes_is_read_once() {
+        let folder = Folder::new();
+        for file in ["tls.crt", "tls.key"] {
+            folder.write(&format!("..2026_11_22/{file}"), "");
+            symlink(format!("..data/{file}"), folder.path(file)).unwrap();
+        }
+        symlink("..2026_11_22", folder.path("..data")).unwrap();
+        assert_eq!(list_of(&folder), ["tls.crt tls.key"]);
+    }
+
+    #[test]
+    fn what_is_named_comes_in_its_order() {
+        let folder = Folder::new();
+        for file in ["z.pem", "dir/b.pem", "dir/a.pem"] {
+            folder.write(file, "");
+        }
+        let named = [("z.pem", Some("k.pem")), ("dir", None)];
+        let named = named.map(|(path, key)| Certificate {
+            path: folder.path(path),
+            key: key.map(|key| folder.path(key)),
+        });
+        let found = find(&named).unwrap();
+        assert_eq!(
+            names(&folder, &found),
+            ["z.pem k.pem", "dir/a.pem", "dir/b.pem"]
+        );
+    }
+
+    #[test]
+    fn there_is_an_end_to_certificates_and_to_files() {
+        let folder = Folder::new();
+        let one = folder.write("0.pem", "");
+        for number in 1..=MAX_CERTIFICATES {
+            fs::hard_link(&one, folder.path(&format!("{number}.pem"))).unwrap();
+        }
+        let error = find(&showing(&folder.path("")).certificates).unwrap_err();
+        assert!(
+            error.to_string().ends_with("more than 10000 certificates"),
+            "{error}"
+        );
+        let large = folder.write("large", "");
+        File::options()
+            .write(true)
+            .open(&large)
+            .unwrap()
+            .set_len(MAX_FILE_SIZE + 1)
+            .unwrap();
+        let error = read(&large).unwrap_err();
+        assert!(
+            error.to_string().contains("more than 4194304 bytes"),
+            "{error}"
+        );
+        assert!(error.to_string().contains("large"), "{error}");
+    }
+
+    #[test]
+    fn a_snapshot_tells_every_kind_of_change() {
+        let folder = Folder::new();
+        folder.write("a.pem", "one");
+        folder.write("a.key", "key");
+        let ca = folder.write("ca.txt", "ca");
+        folder.write("new.tmp", "two");
+        let options = TlsOptions {
+            ca: Some(ca.clone()),
+            ..showing(&folder.path(""))
+        };
+        let mut before = Snapshot::take(&options);
+        assert_eq!(before, Snapshot::take(&options));
+        let steps: [(&str, &dyn Fn()); 6] = [
+            ("rename over", &|| {
+                fs::rename(folder.path("new.tmp"), folder.path("a.pem")).unwrap();
+            }),
+            ("longer", &|| {
+                folder.write("a.key", "longer");
+            }),
+            ("another certificate", &|| {
+                folder.write("b.pem", "");
+            }),
+            ("its key", &|| {
+                folder.write("b.key", "");
+            }),
+            ("one gone", &|| {
+                fs::remove_file(folder.path("a.pem")).unwrap();
+            }),
+            ("the authority gone", &|| {
+                fs::remove_file(&ca).unwrap();
+            }),
+        ];
+        for (what, change) in steps {
+            change();
+            let after = Snapshot::take(&options);
+            assert_ne!(before, after, "{what}");
+            before = after;
+        }
+        // What is not for TLS does not matter.
+        folder.write("notes.txt", "");
+        assert_eq!(before, Snapshot::take(&options));
+    }
+
+    #[test]
+    fn a_link_to_another_file_is_a_change() {
+        let folder = Folder::new();
+        for version in ["1", "2"] {
+            folder.write(&format!("v{version}/tls.crt"), "");
+        }
+        symlink("v1", folder.path("current")).unwrap();
+        let options = showing(&folder.path("current/tls.crt"));
+        let before = Snapshot::take(&options);
+        symlink("v2", folder.path("next")).unwrap();
+        fs::rename(folder.path("next"), folder.path("current")).unwrap();
+        assert_ne!(before, Snapshot::take(&options));
+    }
+}

@@ -24,8 +24,15 @@ pub(crate) mod info;
 
 pub(crate) mod watch;
 
+#[cfg(test)]
+mod testing;
+
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, LazyLock};
 
+pub(crate) use certificates::day;
 pub use client::{ClientTls, ClientTlsSettings};
 pub use error::TlsError;
 use rustls::{SupportedProtocolVersion, crypto::CryptoProvider};

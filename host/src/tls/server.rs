@@ -56,6 +56,10 @@ struct Current {
 
 impl ServerTls {
     /// Loads everything that the options name.
+    #[allow(
+        dead_code,
+        reason = "called where listeners are bound, which is being written"
+    )]
     pub(crate) fn load(options: &TlsOptions) -> Result<Arc<Self>, TlsError> {
         let snapshot = Snapshot::take(options);
         let certificates = Certificates::load(&options.certificates)?;
@@ -119,6 +123,7 @@ impl ServerTls {
     }
 
     /// Returns whether the files differ (which there are, inode, size, times) from those that were loaded.
+    #[cfg(test)]
     pub(crate) fn has_changed(&self) -> bool {
         self.differs(&self.look())
     }

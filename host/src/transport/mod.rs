@@ -6,6 +6,11 @@ pub(crate) mod tls;
 
 pub(crate) mod unix;
 
+pub(crate) mod inherited;
+pub(crate) mod stdio;
+
+pub(crate) mod proxy;
+
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
@@ -48,8 +53,10 @@ pub(crate) enum Handed {
 pub enum Address {
     /// TCP; IPv4 is unmapped.
     Socket(SocketAddr),
-    /// A UNIX socket, or none for an unnamed one.
+    /// A UNIX socket: its path, `@` and the name of one in the abstract namespace, or none for an unnamed one.
     Path(Option<PathBuf>),
+    /// No address: what it is, in a word.
+    Other(&'static str),
 }
 
 impl Transport {
@@ -165,6 +172,15 @@ impl Transport {
         })
     }
 
+    /// Returns the local and the peer's address.
+    pub(crate) fn addresses(&self) -> io::Result<(Address, Address)> {
+        match self {
+            Self::Tcp(stream) => tcp::addresses(stream),
+            Self::Unix(stream) => unix::addresses(stream),
+            Self::Tls(stream) => stream.under().addresses(),
+        }
+    }
+
     /// Makes the coming drop a reset, where the transport has one.
     pub(crate) fn reset_on_drop(&self) {
         match self {
@@ -187,6 +203,7 @@ impl std::fmt::Display for Address {
             Self::Socket(address) => address.fmt(f),
             Self::Path(Some(path)) => write!(f, "unix:{}", path.display()),
             Self::Path(None) => f.write_str("unix"),
+            Self::Other(what) => f.write_str(what),
         }
     }
 }

@@ -1,12 +1,15 @@
-//! UNIX sockets: the listening socket and its file.
+//! UNIX sockets: the listening socket and its file, and the abstract namespace, where there is no file.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     os::unix::{
+        ffi::OsStrExt,
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream as StdUnixStream},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -15,44 +18,59 @@ use tokio::net::{UnixStream, unix::SocketAddr};
 use super::Address;
 use crate::endpoint::{UnixEndpoint, UnixName};
 
-/// A listening UNIX socket; its file is removed when this is dropped.
+/// The file of a listening UNIX socket; it is removed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct UnixListenerFile {
-    /// Where the socket is.
-    pub(crate) path: PathBuf,
+pub(crate) struct SocketFile {
+    path: PathBuf,
     /// The file's device and inode: a successor may have put its own in its place.
     file: (u64, u64),
-    /// The socket, until a worker has taken it.
-    pub(crate) socket: Option<UnixListener>,
 }
 
-impl UnixListenerFile {
-    /// Binds the path. A socket file that nobody listens on any more is removed first; any other file is an error.
-    pub(crate) fn bind(endpoint: &UnixEndpoint) -> io::Result<Self> {
-        let UnixName::Path(path) = &endpoint.address else {
-            return Err(io::ErrorKind::Unsupported.into());
-        };
-        remove_stale(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        let metadata = fs::symlink_metadata(path)?;
-        let mut file = Self {
-            path: path.clone(),
-            file: (metadata.dev(), metadata.ino()),
-            socket: None,
-        };
-        if let Some(mode) = endpoint.mode {
-            // Before `listen`, so that nobody connects while the mode is still the umask's.
-            fs::set_permissions(&file.path, fs::Permissions::from_mode(mode))?;
+/// Binds a socket, and returns it with its file; an abstract name has none.
+///
+/// A file of a socket that nobody listens on any more is removed first; any other file is an error.
+pub(crate) fn bind(endpoint: &UnixEndpoint) -> io::Result<(UnixListener, Option<SocketFile>)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let address = SockAddr::unix(system_path(&endpoint.address))?;
+    let file = match &endpoint.address {
+        UnixName::Abstract(_) => {
+            socket.bind(&address)?;
+            None
         }
-        socket.listen(i32::try_from(endpoint.options.backlog).unwrap_or(i32::MAX))?;
-        file.socket = Some(socket.into());
-        Ok(file)
+        UnixName::Path(path) => {
+            remove_stale(path)?;
+            socket.bind(&address)?;
+            let metadata = fs::symlink_metadata(path)?;
+            let file = SocketFile {
+                path: path.clone(),
+                file: (metadata.dev(), metadata.ino()),
+            };
+            if let Some(mode) = endpoint.mode {
+                // Before `listen`, so that nobody connects while the mode is still the umask's.
+                fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+            }
+            Some(file)
+        }
+    };
+    socket.listen(i32::try_from(endpoint.options.backlog).unwrap_or(i32::MAX))?;
+    Ok((socket.into(), file))
+}
+
+/// Connects to a socket. While its queue is full this waits, as connect(2) would without O_NONBLOCK; the caller has a deadline.
+pub(crate) async fn connect(name: &UnixName) -> io::Result<UnixStream> {
+    let path = system_path(name);
+    loop {
+        match UnixStream::connect(&path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(FULL_QUEUE_PAUSE).await;
+            }
+            result => return result,
+        }
     }
 }
 
-impl Drop for UnixListenerFile {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.file);
@@ -68,7 +86,19 @@ pub(crate) fn addresses(stream: &UnixStream) -> io::Result<(Address, Address)> {
 }
 
 fn path(address: &SocketAddr) -> Address {
-    Address::Path(address.as_pathname().map(Path::to_owned))
+    let name = address.as_abstract_name().map(|name| {
+        let name = [b"@", name].concat();
+        PathBuf::from(OsStr::from_bytes(&name))
+    });
+    Address::Path(name.or_else(|| address.as_pathname().map(Path::to_owned)))
+}
+
+/// As the system's libraries want it: an abstract name begins with NUL.
+fn system_path(name: &UnixName) -> PathBuf {
+    match name {
+        UnixName::Path(path) => path.clone(),
+        UnixName::Abstract(name) => format!("\0{name}").into(),
+    }
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {
@@ -88,3 +118,6 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         _ => Err(io::ErrorKind::AddrInUse.into()),
     }
 }
+
+/// There is no event for room in a queue, so it is tried again after 20 ms.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(20);

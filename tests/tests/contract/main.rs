@@ -12,6 +12,8 @@ mod outbound;
 
 mod surroundings;
 
+mod bulk;
+
 use std::net::{IpAddr, SocketAddr};
 
 /// As the guest tells it.

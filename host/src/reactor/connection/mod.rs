@@ -46,6 +46,8 @@ pub struct Connection {
     session: Cell<Option<SessionKey>>,
     /// What it can show a peer when it becomes the server of TLS.
     server_tls: ListenerTls,
+    /// It came to a listener, and was not dialed.
+    accepted: Cell<bool>,
     /// None once the connection is lost.
     transport: RefCell<Option<Transport>>,
     outbox: RefCell<Outbox>,
@@ -254,6 +256,7 @@ impl Connection {
             holdings,
             session: Cell::new(None),
             server_tls,
+            accepted: Cell::new(false),
             transport: RefCell::new(transport),
             outbox: RefCell::default(),
             steps: RefCell::default(),
@@ -280,6 +283,13 @@ impl Connection {
     /// Returns whether the connection is gone.
     pub fn is_lost(&self) -> bool {
         self.phase.get() == Phase::Lost
+    }
+
+    /// Returns the addresses, local and the peer's, that a connection made on its behalf tells: its own if it was accepted.
+    pub(super) fn relayed(&self) -> Option<(Address, Address)> {
+        self.accepted
+            .get()
+            .then(|| (self.local.clone(), self.peer.clone()))
     }
 
     /// Returns the handler's session, if the connection has one.

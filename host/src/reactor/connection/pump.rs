@@ -27,6 +27,7 @@ impl Connection {
     /// Calls `connection_made`, and returns whether there is a session.
     pub(in crate::reactor) fn make(self: &Rc<Self>, origin: &Origin) -> bool {
         self.pumping.set(true);
+        self.accepted.set(matches!(origin, Origin::Configured(_)));
         let session = self
             .holdings
             .handler()

@@ -125,11 +125,6 @@ impl Certificates {
         any.map(|certificate| certificate.key.clone())
     }
 
-    /// Returns the certificates in their order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Loaded> {
-        self.all.iter()
-    }
-
     /// Returns whether these are the same certificates in the same order.
     pub(super) fn are(&self, others: &Self) -> bool {
         self.all.len() == others.all.len()
@@ -376,3 +371,6 @@ const SHOWN: usize = 10;
 
 /// 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
+
+#[cfg(test)]
+mod tests;
