@@ -111,6 +111,32 @@ pub fn resolve(name: &str) -> Deferred<Vec<IpAddr>> {
     }
 }
 
+/// An operation that completes with nothing.
+pub(crate) fn nothing(id: u64) -> Deferred<()> {
+    let operation = Operation::started(id, Purpose::Other);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move { operation.outcome().await.map(drop) }),
+    }
+}
+
+/// An operation that completes with a number.
+pub(crate) fn number(id: u64) -> Deferred<u64> {
+    let operation = Operation::started(id, Purpose::Other);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            match operation.outcome().await? {
+                Value::Number(number) => Ok(number),
+                other => Err(Error {
+                    code: ErrorCode::Unsupported,
+                    message: format!("the host completed it with {other:?}, which is no number"),
+                }),
+            }
+        }),
+    }
+}
+
 impl<T: 'static> Deferred<T> {
     /// A deferred of a future.
     pub fn new(future: impl Future<Output = Result<T, Error>> + 'static) -> Self {
@@ -206,13 +232,9 @@ impl<T: 'static> Deferred<T> {
 }
 
 impl Deferred<()> {
-    /// A timer that was started before a swap, by the id that the saved state has.
+    /// A timer, or a handshake, that was started before a swap, by the id that the saved state has.
     pub fn adopt(id: OperationId) -> Self {
-        let operation = Operation::started(id.0, Purpose::Other);
-        Self {
-            id: Some(id),
-            future: Box::pin(async move { operation.outcome().await.map(drop) }),
-        }
+        nothing(id.0)
     }
 }
 
