@@ -52,6 +52,8 @@ pub struct Holdings {
     handler: RefCell<Option<Rc<dyn Handler>>>,
     last_id: Cell<u64>,
     connections: RefCell<HashMap<Id, Rc<Connection>>>,
+    /// Connections that are being made.
+    dialing: Cell<usize>,
     /// The connection in whose callback the instance is.
     current: Cell<Option<Id>>,
     operations: RefCell<HashMap<Id, Operation>>,
@@ -105,6 +107,7 @@ impl Holdings {
             handler: RefCell::new(None),
             last_id: Cell::new(0),
             connections: RefCell::default(),
+            dialing: Cell::new(0),
             current: Cell::new(None),
             operations: RefCell::default(),
             timers: RefCell::default(),
@@ -273,9 +276,10 @@ impl Holdings {
         noted.max(waiting) >= 2 * self.program.limits.operations
     }
 
-    /// Returns whether a further connection would be one too many.
+    /// Returns whether a further connection would be one too many; those that are being made count as well, for they take sockets.
     pub(crate) fn is_full(&self) -> bool {
-        self.connections.borrow().len() >= self.program.limits.connections
+        let open = self.connections.borrow().len();
+        open + self.dialing.get() >= self.program.limits.connections
     }
 }
 
@@ -370,10 +374,18 @@ impl Holdings {
 
     async fn dial(self: Rc<Self>, id: Id, endpoint: crate::endpoint::Endpoint) {
         if self.is_full() {
-            let message = format!("{} connections are open", self.connection_count());
+            let message = format!(
+                "{} connections are open, {} are being made",
+                self.connection_count(),
+                self.dialing.get()
+            );
             return self.deliver(id, Err(OperationError::new(ErrorKind::Limit, message)));
         }
-        let outcome = match connect::connect(&endpoint, self.outbound()).await {
+        let connected = {
+            let _dialing = Dialing::new(&self.dialing);
+            connect::connect(&endpoint, self.outbound()).await
+        };
+        let outcome = match connected {
             Ok(_) if self.ended.get() => return,
             Ok((transport, addresses)) => {
                 let connection = self.connection(Some(transport), addresses);
@@ -521,6 +533,22 @@ impl Holdings {
             .first()
             .copied()
             .filter(|(deadline, _)| *deadline <= now)
+    }
+}
+
+/// Counts a connection that is being made, until it is, or is given up.
+struct Dialing<'a>(&'a Cell<usize>);
+
+impl<'a> Dialing<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Dialing<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
