@@ -109,13 +109,17 @@ macro_rules! files {
 
 /// Every file of `wit/`.
 const FILES: &[(&str, &str)] = files! {
+    "bulk.wit"
     "clock.wit"
+    "datagram-handler.wit"
+    "datagram.wit"
     "deferred-handler.wit"
     "deferred.wit"
     "handler.wit"
     "log.wit"
     "random.wit"
     "session-swap-handler.wit"
+    "storage.wit"
     "swap-handler.wit"
     "transport.wit"
     "types.wit"

@@ -1,28 +1,57 @@
 //! Grants: what a service may do beyond its own connections. Nothing is granted by default.
+//!
+//! # What a grant to connect covers
+//!
+//! | the grant's host | covers |
+//! |---|---|
+//! | an address (`192.0.2.1`, `[::1]`) | that address |
+//! | a network (`10.0.0.0/8`, `[fd00::/8]`) | every address in it, loopback and link-local ones included: `0.0.0.0/0` is *all* of IPv4, `[::/0]` all of IPv6 |
+//! | `localhost` | 127.0.0.0/8 and `::1`, when that name is connected to |
+//! | another name (`db.example.net`) | the addresses that this name resolves to, if they are global or private; never its subdomains |
+//! | `*` | every name and every address, if it is global |
+//!
+//! [`Reach`] says which addresses are global and which are private. So a name works for a server on the operator's own network, as whoever grants
+//! `db.internal:5432` expects, while `*` is the internet and not the network that the host stands in. Addresses of this machine other than loopback
+//! are treated like any other of their range.
+//!
+//! An IPv4-mapped IPv6 address is the IPv4 address that it maps (RFC 4291, section 2.5.5.2), in grants as in what is asked for; `0.0.0.0` and `::` are `127.0.0.1` and `::1`,
+//! which is where the kernel connects to. There are no scope ids: neither a grant nor an endpoint can name the interface of a link-local IPv6
+//! address, so that connecting to one fails even where it is granted.
+//!
+//! # What may be looked up
+//!
+//! A name that a grant names; any name if there is a grant of a network of more than one address, or of `*`. **Such a grant lets the plugin tell
+//! something to the name servers that answer for the names it makes up**; where that matters, grant names and single addresses alone. Names under
+//! `localhost` are answered by the host itself and tell nobody anything.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
 
-use crate::endpoint::{Endpoint, StreamOptions, UnixEndpoint, UnixName, unmap};
+use crate::{
+    endpoint::{Endpoint, StreamOptions, UnixEndpoint, UnixName, is_host_name, unmap},
+    files::HostFile,
+};
 
 /// What a service was granted.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
     /// Where it may connect to.
     pub connect: Vec<ConnectGrant>,
+    /// The files that it may use, by the names that it knows them by.
+    pub files: BTreeMap<String, HostFile>,
 }
 
 /// Leave to connect: `HOST:PORT`, where HOST is a name, an address, a network (`10.0.0.0/8`), or `*`, and PORT a number or `*`; or one UNIX socket,
 /// `unix:/run/x.sock` or `unix:@name`, percent-encoded like the endpoint's URL.
 ///
-/// A name covers the addresses that it resolves to, except loopback, link-local and unspecified ones: those need a literal address, a
-/// network, or `localhost`. `*` covers every name and address but those, and no UNIX socket.
+/// The [module](self) says what it covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectGrant(Target);
 
@@ -38,8 +67,25 @@ enum Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum HostPattern {
     Any,
+    /// In lower case, without the root's dot.
     Name(String),
+    /// Never one of IPv4-mapped addresses.
     Network(IpNet),
+}
+
+/// How far an address reaches, which says what kind of grant covers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing but an address, a network or (loopback) `localhost` in a grant covers it: loopback (127.0.0.0/8, `::1`), unspecified (0.0.0.0/8, `::`),
+    /// link-local (169.254.0.0/16, where clouds keep their credentials, and fe80::/10), multicast, broadcast, and whatever is not
+    /// allocated for unicast: 240.0.0.0/4, and in IPv6 all but 2000::/3, fc00::/7 and 64:ff9b::/96 (site-local fec0::/10, IPv4-compatible ::/96,
+    /// IPv4-translated ::ffff:0:0:0/96 and local NAT64 64:ff9b:1::/48 among it).
+    Special,
+    /// A name covers it, `*` does not: 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918), 100.64.0.0/10 (RFC 6598), 192.0.0.0/24 (RFC 6890), 198.18.0.0/15
+    /// (RFC 2544) and fc00::/7 (RFC 4193).
+    Private,
+    /// Names and `*` cover it: everything else.
+    Global,
 }
 
 /// Why a text is not a [`ConnectGrant`].
@@ -55,7 +101,9 @@ pub struct InvalidGrant {
 impl Grants {
     /// Returns whether an address may be connected to, which `name` (if any) resolved to.
     pub fn allows_address(&self, name: Option<&str>, address: SocketAddr) -> bool {
-        let ip = unmap(address.ip());
+        let ip = destination(address.ip());
+        let reach = Reach::of(ip);
+        let name = name.map(normal);
         self.connect.iter().any(|ConnectGrant(target)| {
             let Target::Ip { host, port } = target else {
                 return false;
@@ -63,25 +111,49 @@ impl Grants {
             port.is_none_or(|port| port == address.port())
                 && match host {
                     HostPattern::Network(network) => network.contains(&ip),
-                    HostPattern::Any => is_public(ip),
+                    HostPattern::Any => reach == Reach::Global,
                     HostPattern::Name(granted) => {
-                        name == Some(granted.as_str())
-                            && (is_public(ip) || granted == "localhost" && ip.is_loopback())
+                        name.as_ref() == Some(granted)
+                            && (reach != Reach::Special || granted == LOCALHOST && ip.is_loopback())
                     }
                 }
         })
     }
 
-    /// Returns whether a name may be looked up: a grant names it, or could cover an address that it has.
-    pub fn allows_look_up(&self, name: &str) -> bool {
+    /// Returns whether a name may be looked up, to connect to this port or (none) for its own sake: a grant names it, or could cover an address that it has.
+    pub fn allows_look_up(&self, name: &str, port: Option<u16>) -> bool {
+        let name = normal(name);
+        let is_local = is_localhost(&name);
+        self.connect.iter().any(|ConnectGrant(target)| {
+            let Target::Ip {
+                host,
+                port: granted,
+            } = target
+            else {
+                return false;
+            };
+            port.is_none_or(|port| granted.is_none_or(|granted| granted == port))
+                && match host {
+                    HostPattern::Any => true,
+                    HostPattern::Network(network) => {
+                        is_local || network.prefix_len() < network.max_prefix_len()
+                    }
+                    HostPattern::Name(granted) => *granted == name,
+                }
+        })
+    }
+
+    /// Returns whether a multicast group may be joined: a grant of its address, or of a network that it is in, at any port.
+    pub fn allows_group(&self, group: IpAddr) -> bool {
+        let group = unmap(group);
         self.connect
             .iter()
             .any(|ConnectGrant(target)| match target {
-                Target::Ip { host, .. } => match host {
-                    HostPattern::Any | HostPattern::Network(_) => true,
-                    HostPattern::Name(granted) => granted == name,
-                },
-                Target::Unix(_) => false,
+                Target::Ip {
+                    host: HostPattern::Network(network),
+                    ..
+                } => network.contains(&group),
+                Target::Ip { .. } | Target::Unix(_) => false,
             })
     }
 
@@ -89,6 +161,57 @@ impl Grants {
     pub fn allows_unix(&self, name: &UnixName) -> bool {
         let mut targets = self.connect.iter().map(|ConnectGrant(target)| target);
         targets.any(|target| matches!(target, Target::Unix(granted) if granted == name))
+    }
+}
+
+impl Reach {
+    /// Returns how far an address reaches. One that carries an IPv4 address on its way (NAT64, 6to4, Teredo) reaches no further than that.
+    pub fn of(ip: IpAddr) -> Self {
+        match unmap(ip) {
+            IpAddr::V4(ip) => Self::of_v4(ip),
+            IpAddr::V6(ip) => Self::of_v6(ip),
+        }
+    }
+
+    fn of_v4(ip: Ipv4Addr) -> Self {
+        match ip.octets() {
+            [0 | 127 | 224..=255, ..] | [169, 254, ..] => Self::Special,
+            [10, ..]
+            | [172, 16..=31, ..]
+            | [192, 168, ..]
+            | [100, 64..=127, ..]
+            | [192, 0, 0, _]
+            | [198, 18..=19, ..] => Self::Private,
+            _ => Self::Global,
+        }
+    }
+
+    fn of_v6(ip: Ipv6Addr) -> Self {
+        let v4 = |high: u16, low: u16| {
+            let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
+            Self::of_v4(Ipv4Addr::new(a, b, c, d))
+        };
+        match ip.segments() {
+            // NAT64 (RFC 6052, section 2.1).
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
+            // 6to4 (RFC 3056, section 2).
+            [0x2002, high, low, ..] => v4(high, low),
+            // Teredo (RFC 4380, section 4): the server's address, and the client's with every bit inverted.
+            [0x2001, 0, high, low, _, _, client_high, client_low] => {
+                v4(high, low).narrower(v4(!client_high, !client_low))
+            }
+            [0x2000..=0x3fff, ..] => Self::Global,
+            [0xfc00..=0xfdff, ..] => Self::Private,
+            _ => Self::Special,
+        }
+    }
+
+    fn narrower(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Special, _) | (_, Self::Special) => Self::Special,
+            (Self::Private, _) | (_, Self::Private) => Self::Private,
+            (Self::Global, Self::Global) => Self::Global,
+        }
     }
 }
 
@@ -137,11 +260,16 @@ impl FromStr for ConnectGrant {
         let host = if bare == "*" {
             HostPattern::Any
         } else if let Ok(address) = bare.parse::<IpAddr>() {
+            if unmap(address).is_unspecified() {
+                return Err(invalid(
+                    "no server has the address 0.0.0.0 or ::; `*` is any host",
+                ));
+            }
             HostPattern::Network(unmap(address).into())
         } else if let Ok(network) = bare.parse::<IpNet>() {
-            HostPattern::Network(network.trunc())
-        } else if is_name(bare) {
-            HostPattern::Name(bare.to_ascii_lowercase())
+            HostPattern::Network(unmap_network(network.trunc()))
+        } else if is_host_name(bare) {
+            HostPattern::Name(normal(bare))
         } else {
             return Err(invalid(
                 "the host is neither a name, an address nor a network",
@@ -170,24 +298,43 @@ impl fmt::Display for ConnectGrant {
     }
 }
 
-/// A spelling such as `127.1` or `0x7f000001` is no name: getaddrinfo would read it as an address.
-fn is_name(text: &str) -> bool {
-    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or("");
-    !last.is_empty()
-        && !last.starts_with(|first: char| first.is_ascii_digit())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+/// Returns whether a name is `localhost` or under it: always this machine, and nobody's to answer (RFC 6761, section 6.3).
+pub(crate) fn is_localhost(name: &str) -> bool {
+    let name = normal(name);
+    name == LOCALHOST
+        || name
+            .strip_suffix(LOCALHOST)
+            .is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// Returns whether an address can be covered by a name or `*`: not this machine, not the link.
-fn is_public(ip: IpAddr) -> bool {
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.octets().starts_with(&[0]) || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || link_local)
+/// A name as grants have it: in lower case, without the root's dot.
+fn normal(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
+
+/// The address that the kernel connects to.
+fn destination(ip: IpAddr) -> IpAddr {
+    match unmap(ip) {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+/// Returns the IPv4 network that a network of IPv4-mapped addresses stands for, and any other network as it is.
+fn unmap_network(network: IpNet) -> IpNet {
+    let unmapped = match network {
+        IpNet::V6(mapped) => mapped
+            .addr()
+            .to_ipv4_mapped()
+            .zip(mapped.prefix_len().checked_sub(96))
+            .and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok()),
+        IpNet::V4(_) => None,
+    };
+    unmapped.map_or(network, IpNet::V4)
+}
+
+const LOCALHOST: &str = "localhost";
 
 #[cfg(test)]
 mod tests {
@@ -196,6 +343,7 @@ mod tests {
     fn grants(texts: &[&str]) -> Grants {
         Grants {
             connect: texts.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Grants::default()
         }
     }
 
@@ -203,7 +351,8 @@ mod tests {
     fn nothing_is_granted_by_default() {
         let none = Grants::default();
         assert!(!none.allows_address(None, "192.0.2.1:25".parse().unwrap()));
-        assert!(!none.allows_look_up("example.net"));
+        assert!(!none.allows_look_up("example.net", None));
+        assert!(!none.allows_look_up("localhost", None));
     }
 
     #[test]
@@ -213,24 +362,54 @@ mod tests {
             ("192.0.2.1:25", None, "192.0.2.1:26", false),
             ("192.0.2.1:*", None, "192.0.2.1:26", true),
             ("192.0.2.1:25", None, "[::ffff:192.0.2.1]:25", true),
+            ("[::ffff:192.0.2.1]:25", None, "192.0.2.1:25", true),
             ("10.0.0.0/8:*", None, "10.1.2.3:1", true),
+            ("10.0.0.0/8:*", None, "[::ffff:10.1.2.3]:1", true),
             ("10.0.0.0/8:*", Some("x.test"), "10.1.2.3:1", true),
             ("10.0.0.0/8:*", None, "11.1.2.3:1", false),
+            ("[::ffff:10.0.0.0/104]:*", None, "10.1.2.3:1", true),
+            ("[::ffff:10.0.0.0/104]:*", None, "[::ffff:10.1.2.3]:1", true),
+            ("[::ffff:10.0.0.0/104]:*", None, "11.1.2.3:1", false),
             ("[fd00::/8]:*", None, "[fd00::1]:1", true),
+            ("0.0.0.0/0:*", None, "127.0.0.1:1", true),
+            ("0.0.0.0/0:*", None, "[::1]:1", false),
+            ("[::/0]:*", None, "[::1]:1", true),
+            ("[::/0]:*", None, "127.0.0.1:1", false),
+            ("[::/0]:*", None, "[::ffff:127.0.0.1]:1", false),
+            // Where the kernel goes counts.
+            ("0.0.0.0/8:*", None, "0.0.0.0:1", false),
+            ("[::/127]:*", None, "[::]:1", true),
+            ("127.0.0.1:*", None, "0.0.0.0:1", true),
             ("x.test:25", Some("x.test"), "192.0.2.1:25", true),
+            ("x.test:25", Some("X.Test."), "192.0.2.1:25", true),
+            ("X.TEST.:25", Some("x.test"), "192.0.2.1:25", true),
+            ("x.test:25", Some("a.x.test"), "192.0.2.1:25", false),
             ("x.test:25", Some("y.test"), "192.0.2.1:25", false),
             ("x.test:25", None, "192.0.2.1:25", false),
+            ("x.test:25", Some("x.test"), "10.0.0.1:25", true),
+            ("x.test:25", Some("x.test"), "[fd00::1]:25", true),
             ("x.test:25", Some("x.test"), "127.0.0.1:25", false),
             ("x.test:25", Some("x.test"), "[::1]:25", false),
             ("x.test:25", Some("x.test"), "[::ffff:127.0.0.1]:25", false),
             ("x.test:25", Some("x.test"), "0.0.0.0:25", false),
             ("x.test:25", Some("x.test"), "169.254.1.1:25", false),
             ("x.test:25", Some("x.test"), "[fe80::1]:25", false),
+            ("x.test:25", Some("x.test"), "[64:ff9b::7f00:1]:25", false),
             ("localhost:25", Some("localhost"), "127.0.0.1:25", true),
+            ("localhost:25", Some("localhost."), "127.0.0.1:25", true),
+            ("localhost:25", Some("localhost"), "[::1]:25", true),
+            ("localhost:25", Some("a.localhost"), "127.0.0.1:25", false),
+            ("a.localhost:25", Some("a.localhost"), "127.0.0.1:25", false),
+            ("localhost:25", None, "127.0.0.1:25", false),
             ("localhost:25", Some("localhost"), "169.254.1.1:25", false),
             ("127.0.0.1:25", None, "127.0.0.1:25", true),
+            ("169.254.169.254:80", None, "169.254.169.254:80", true),
             ("*:25", None, "192.0.2.1:25", true),
+            ("*:25", Some("x.test"), "192.0.2.1:25", true),
             ("*:25", None, "127.0.0.1:25", false),
+            ("*:25", None, "10.0.0.1:25", false),
+            ("*:25", Some("x.test"), "10.0.0.1:25", false),
+            ("*:25", Some("localhost"), "127.0.0.1:25", false),
         ] {
             let address = address.parse().unwrap();
             assert_eq!(
@@ -239,6 +418,76 @@ mod tests {
                 "{grant} {name:?} {address}"
             );
         }
+    }
+
+    #[test]
+    fn an_address_reaches_no_further_than_the_one_it_carries() {
+        for (addresses, reach) in [
+            (
+                "127.0.0.1 127.255.255.255 0.0.0.0 0.1.2.3 169.254.169.254 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255 \
+                 :: ::1 ::127.0.0.1 ::8.8.8.8 ::ffff:127.0.0.1 ::ffff:0:127.0.0.1 ::ffff:0:8.8.8.8 fe80::1 febf::1 fec0::1 ff02::1 ff0e::1 \
+                 64:ff9b::127.0.0.1 64:ff9b::169.254.169.254 64:ff9b::0.0.0.0 64:ff9b:1::7f00:1 64:ff9b:1:2::808:808 64:ff9b::1:808:808 \
+                 2002:7f00:1:: 2002:a9fe:a9fe::1 2001:0:7f00:1::f7f7:f7f7 2001:0:808:808::80ff:fffe 100::1 200::1 4000::1 5f00::1 fe00::1",
+                Reach::Special,
+            ),
+            (
+                "10.0.0.1 172.16.0.1 172.31.255.255 192.168.0.1 100.64.0.1 100.127.255.255 192.0.0.8 198.18.0.1 198.19.255.255 ::ffff:10.0.0.1 \
+                 fc00::1 fd00::1 fdff::1 64:ff9b::10.0.0.1 2002:a00:1::1 2001:0:808:808::f5ff:fffe",
+                Reach::Private,
+            ),
+            (
+                "8.8.8.8 1.1.1.1 126.255.255.255 128.0.0.1 172.15.0.1 172.32.0.1 100.63.0.1 100.128.0.1 169.253.0.1 192.0.2.1 198.20.0.1 223.255.255.255 \
+                 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 2002:808:808::1 2001:0:808:808::f7f7:f7f7 2001:db8::1 2001:4860:4860::8888 2600::1 3fff::1",
+                Reach::Global,
+            ),
+        ] {
+            for address in addresses.split_whitespace() {
+                assert_eq!(Reach::of(address.parse().unwrap()), reach, "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_looked_up_that_a_grant_names_or_could_cover() {
+        for (grant, name, port, allowed) in [
+            ("x.test:25", "x.test", None, true),
+            ("x.test:25", "X.TEST.", Some(25), true),
+            ("x.test:25", "x.test", Some(26), false),
+            ("x.test:25", "y.test", None, false),
+            ("x.test:25", "a.x.test", None, false),
+            ("*:25", "x.test", None, true),
+            ("*:25", "x.test", Some(26), false),
+            ("10.0.0.0/8:*", "x.test", Some(1), true),
+            ("192.0.2.1:*", "x.test", None, false),
+            ("192.0.2.1/32:*", "x.test", None, false),
+            ("[::1]:*", "x.test", None, false),
+            // The host answers these itself.
+            ("127.0.0.1:*", "localhost", Some(25), true),
+            ("127.0.0.1:*", "a.localhost.", None, true),
+            ("localhost:*", "a.localhost", None, false),
+            ("127.0.0.1:*", "notlocalhost", None, false),
+        ] {
+            assert_eq!(
+                grants(&[grant]).allows_look_up(name, port),
+                allowed,
+                "{grant} {name} {port:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_needs_a_grant_of_its_address() {
+        let group = "224.0.0.251".parse().unwrap();
+        for (grant, allowed) in [
+            ("224.0.0.251:5353", true),
+            ("224.0.0.0/24:*", true),
+            ("224.0.0.252:5353", false),
+            ("*:*", false),
+            ("x.test:5353", false),
+        ] {
+            assert_eq!(grants(&[grant]).allows_group(group), allowed, "{grant}");
+        }
+        assert!(!Grants::default().allows_group(group));
     }
 
     #[test]
@@ -252,7 +501,11 @@ mod tests {
             "127.1:25",
             "0x7f000001:25",
             "2130706433:25",
+            "0177.0.0.1:25",
             "x test:1",
+            "x..test:1",
+            ".:1",
+            "*.test:1",
             "10.0.0.0/33:1",
             "unix:x.sock",
             "unix://x.sock",
@@ -264,6 +517,10 @@ mod tests {
             "unix:/run/x.sock/",
             "unix:/run/x.sock?mode=600",
             "unix:/run/x.sock?proxy=v1",
+            "0.0.0.0:1",
+            "[::]:1",
+            "[::ffff:0.0.0.0]:1",
+            "[fe80::1%eth0]:1",
         ] {
             assert!(text.parse::<ConnectGrant>().is_err(), "{text}");
         }
@@ -281,6 +538,13 @@ mod tests {
             "unix:@name",
         ] {
             assert_eq!(text.parse::<ConnectGrant>().unwrap().to_string(), text);
+        }
+        for (text, shown) in [
+            ("X.Test.:25", "x.test:25"),
+            ("[::ffff:127.0.0.0/104]:1", "127.0.0.0/8:1"),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1/32:1"),
+        ] {
+            assert_eq!(text.parse::<ConnectGrant>().unwrap().to_string(), shown);
         }
         let short: ConnectGrant = "unix:/run/x.sock".parse().unwrap();
         assert_eq!(short.to_string(), "unix:///run/x.sock");
@@ -308,7 +572,7 @@ mod tests {
             assert_eq!(allows, allowed, "{grant} {url}");
         }
         let grants = grants(&["unix:/run/x.sock"]);
-        assert!(!grants.allows_look_up("x"));
+        assert!(!grants.allows_look_up("x", None));
         assert!(!grants.allows_address(None, "192.0.2.1:25".parse().unwrap()));
     }
 }

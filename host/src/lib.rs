@@ -8,6 +8,8 @@
 //! * [`service`]: a service's life: start, swap, drain.
 //! * [`reactor`]: worker threads; the connections that they pump; timers, outbound connections, look-ups. Knows no wasm.
 //! * [`transport`]: the streams below.
+//! * [`tls`]: certificates, keys and trust; what TLS listeners and connections are set up with.
+//! * [`files`]: files that the operator granted.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
@@ -27,6 +29,10 @@ pub mod service;
 pub mod reactor;
 
 pub mod transport;
+
+pub mod tls;
+
+pub mod files;
 
 pub mod engine;
 

@@ -6,6 +6,7 @@
 mod boundary;
 mod idle;
 mod load;
+mod send_file;
 mod server;
 mod stats;
 
@@ -25,6 +26,8 @@ struct Bench {
 enum What {
     /// The cost of the sandbox: calls, instances, echo over loopback against the same reactor with native sessions, memory of idle connections
     Boundary(boundary::Options),
+    /// A file through `send-file`, against nginx's sendfile
+    SendFile(send_file::Options),
     /// Serve until standard input closes; the other benchmarks start this
     #[command(hide = true)]
     Serve(server::Options),
@@ -36,6 +39,7 @@ enum What {
 fn main() -> anyhow::Result<()> {
     match Bench::parse().what {
         What::Boundary(options) => boundary::run(&options),
+        What::SendFile(options) => send_file::run(&options),
         What::Serve(options) => server::run(&options),
         What::Load(options) => load::run(&options),
     }

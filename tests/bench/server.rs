@@ -102,9 +102,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// Limits and grants as in production.
 pub(crate) fn program() -> Program {
     Program {
+        tls: Arc::default(),
         service: "echo".to_owned(),
         limits: Limits::default(),
         grants: Grants::default(),
+        name_servers: Vec::new(),
     }
 }
 

@@ -162,11 +162,12 @@ impl Host {
         self.address_of(0)
     }
 
-    /// Returns where a TCP listener is.
+    /// Returns where a listener of TCP is, with or without TLS.
     pub fn address_of(&self, index: usize) -> SocketAddr {
         let urls = self.listening();
         let url = urls.get(index).expect("there is no such listener");
         url.strip_prefix("tcp://")
+            .or_else(|| url.strip_prefix("tls://"))
             .and_then(|address| address.parse().ok())
             .unwrap_or_else(|| panic!("`{url}` is not where TCP listens"))
     }
@@ -309,7 +310,7 @@ pub fn nethost(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended 
 
 /// Lines that a thread of their own reads.
 #[derive(Clone, Debug)]
-struct Lines(Arc<(Mutex<Read_>, Condvar)>);
+pub(crate) struct Lines(Arc<(Mutex<Read_>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct Read_ {
@@ -320,7 +321,7 @@ struct Read_ {
 }
 
 impl Lines {
-    fn of(source: Option<impl Read + Send + 'static>) -> Self {
+    pub(crate) fn of(source: Option<impl Read + Send + 'static>) -> Self {
         let this = Self(Arc::default());
         let lines = this.clone();
         let source = source.expect("it is piped");
@@ -341,14 +342,14 @@ impl Lines {
         changed.notify_all();
     }
 
-    fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         let (read, _) = &*self.0;
         let read = read.lock().unwrap_or_else(PoisonError::into_inner);
         read.lines.clone()
     }
 
     /// Waits for a new line. False at the end, and when there is none in time.
-    fn wait(&self, deadline: Instant) -> bool {
+    pub(crate) fn wait(&self, deadline: Instant) -> bool {
         let (read, changed) = &*self.0;
         let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

@@ -4,17 +4,21 @@
 //! * [`client`]: connections with deadlines. Nothing here sleeps: it waits for an event, and panics when it does not come.
 //! * [`dialogue`]: transcripts, played over sockets.
 //! * [`service`]: a service in the test's own process, for what the command line does not offer.
+//! * [`tls`]: certificates, and TLS clients of others.
 //! * [`scripted`]: the other end of the guest that does what it is told.
+//! * [`names`]: a name server that answers what it is told to.
 //! * [`places`]: where the host's program, plugins and guests are.
 //! * [`random`]: the same numbers at every run.
 
 pub mod client;
 pub mod dialogue;
 pub mod host;
+pub mod names;
 pub mod places;
 pub mod random;
 pub mod scripted;
 pub mod service;
+pub mod tls;
 
 use std::time::Duration;
 

@@ -111,11 +111,14 @@ impl Serves for Running {
 fn program(limits: Limits) -> Program {
     let grant = "127.0.0.0/8:*".parse();
     Program {
+        tls: Arc::default(),
         service: "test".to_owned(),
         limits,
         grants: Grants {
             connect: grant.into_iter().collect(),
+            ..Grants::default()
         },
+        name_servers: Vec::new(),
     }
 }
 

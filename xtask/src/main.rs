@@ -115,6 +115,7 @@ fn run(places: &Places, plugin: &Path, args: &[OsString]) -> anyhow::Result<()> 
 
 fn bench(places: &Places, name: &OsString, args: &[OsString]) -> anyhow::Result<()> {
     setup::wasm_std()?;
+    setup::bench_peers()?;
     let host = build::host(places, Profile::Dist)?;
     build::stock_plugins(places, &host)?;
     places

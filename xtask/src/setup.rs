@@ -30,6 +30,26 @@ const PACKAGES: &[Package] = &[
         purpose: Purpose::WasmStd,
     },
     Package {
+        name: "nginx-light",
+        why: "`bench send-file` is compared with it",
+        purpose: Purpose::Benches,
+    },
+    Package {
+        name: "openssl",
+        why: "certificates are read, and TLS is spoken, by another implementation",
+        purpose: Purpose::Tests,
+    },
+    Package {
+        name: "gnutls-bin",
+        why: "TLS is spoken by a third implementation",
+        purpose: Purpose::Tests,
+    },
+    Package {
+        name: "testssl.sh",
+        why: "looks for weaknesses of TLS listeners",
+        purpose: Purpose::Tests,
+    },
+    Package {
         name: "python3-venv",
         why: "the tests' own Python packages, apart from the system's",
         purpose: Purpose::Venv,
@@ -58,6 +78,8 @@ enum Purpose {
     WasmStd,
     /// To test with other implementations' clients.
     Tests,
+    /// To measure against.
+    Benches,
     /// Where `python3 -m venv` does not work without it.
     Venv,
     /// Where there is no Node.js.
@@ -94,6 +116,11 @@ pub(crate) fn wasm_std() -> anyhow::Result<()> {
 /// Installs the programs that tests talk to the host with.
 pub(crate) fn test_clients() -> anyhow::Result<()> {
     install(Purpose::Tests)
+}
+
+/// Installs the programs that benchmarks are compared with.
+pub(crate) fn bench_peers() -> anyhow::Result<()> {
+    install(Purpose::Benches)
 }
 
 /// Installs the pinned Python packages apart from the system's, and returns the folder with their programs.

@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod build;
+mod cert;
 mod completions;
 mod inspect;
 mod run;
@@ -30,6 +31,7 @@ Examples:
   nethost build plugins/irc            source folder to component
   nethost inspect plugins/irc.wasm     what it needs, what can be set
   nethost run plugins/irc.wasm         serve on the listeners that it names
+  nethost cert self-signed certs localhost   a certificate for TLS listeners
 
 Exit codes: 0 all went well, 1 it failed while running, 2 it was called wrongly or given something unfit."
 )]
@@ -62,6 +64,7 @@ enum Command {
     Run(run::Run),
     Build(build::Build),
     Inspect(inspect::Inspect),
+    Cert(cert::Cert),
     Completions(completions::Completions),
 }
 
@@ -88,6 +91,7 @@ impl Cli {
             Command::Run(run) => run.execute(),
             Command::Build(build) => build.execute(),
             Command::Inspect(inspect) => inspect.execute(),
+            Command::Cert(cert) => cert.execute(),
             Command::Completions(completions) => completions.execute(),
         };
         // Whoever closed our output (`| head`) has seen enough.
@@ -164,13 +168,15 @@ fn start_log(asked: Option<&str>, format: LogFormat, writer: BoxMakeWriter) -> a
     Ok(())
 }
 
-/// A level alone is for this program and its plugins; its libraries stay at `warn`, or at that level if it is sterner.
+/// A level alone is for this program and its plugins; its libraries stay at `warn`, or at that level if it is sterner. The resolver's say nothing: whoever
+/// answers a plugin's look-up could fill the log.
 fn filter(asked: Option<&str>) -> anyhow::Result<EnvFilter> {
     let asked = asked.map(str::trim).filter(|asked| !asked.is_empty());
     let directives = match asked.map(str::to_ascii_lowercase).as_deref() {
-        None => "warn,nethost=info".to_owned(),
-        Some(level @ ("off" | "error" | "warn")) => level.to_owned(),
-        Some(level @ ("info" | "debug" | "trace")) => format!("warn,nethost={level}"),
+        None => format!("warn,{QUIET},nethost=info"),
+        Some("off") => "off".to_owned(),
+        Some(level @ ("error" | "warn")) => format!("{level},{QUIET}"),
+        Some(level @ ("info" | "debug" | "trace")) => format!("warn,{QUIET},nethost={level}"),
         Some(_) => asked.unwrap_or_default().to_owned(),
     };
     EnvFilter::builder()
@@ -179,6 +185,9 @@ fn filter(asked: Option<&str>) -> anyhow::Result<EnvFilter> {
         .map_err(|error| anyhow::anyhow!("invalid log filter `{directives}`: {error}"))
         .or_mistake()
 }
+
+/// The libraries that log what comes from the network.
+const QUIET: &str = "hickory_net=off,hickory_resolver=off";
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
@@ -228,9 +237,19 @@ mod tests {
     #[test]
     fn a_level_alone_is_for_this_program() {
         for (asked, expected) in [
-            (None, "nethost=info,warn"),
-            (Some(""), "nethost=info,warn"),
-            (Some("DEBUG"), "nethost=debug,warn"),
+            (
+                None,
+                "hickory_resolver=off,hickory_net=off,nethost=info,warn",
+            ),
+            (
+                Some(""),
+                "hickory_resolver=off,hickory_net=off,nethost=info,warn",
+            ),
+            (
+                Some("DEBUG"),
+                "hickory_resolver=off,hickory_net=off,nethost=debug,warn",
+            ),
+            (Some("error"), "hickory_resolver=off,hickory_net=off,error"),
             (Some("off"), "off"),
             (
                 Some("info,nethost::reactor=trace"),

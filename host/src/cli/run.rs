@@ -1,7 +1,9 @@
 //! `nethost run`: serves one plugin.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
+    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
@@ -18,22 +20,25 @@ use tokio::{
 
 use crate::{
     cli::{Mistake, OrMistake as _},
-    endpoint::{Direction, Endpoint, EndpointError},
+    endpoint::{Certificate, Direction, Endpoint, EndpointError},
     engine::Engine,
+    files::{FileGrant, HostFile},
     grants::{ConnectGrant, Grants},
     limits::Limits,
     manifest::{Isolation, Manifest, is_service_name_char, parse_duration},
     plugin::Plugin,
     reactor::Program,
     service::{Host, Protocol, Service, ServiceSpec},
+    tls::{ClientTls, ClientTlsSettings},
     transport::stdio,
 };
 
 /// Serve a plugin
 ///
 /// Without options it listens where the plugin's manifest says (on loopback). One line per listener is printed once it is ready, with its real
-/// port: `listening irc tcp://127.0.0.1:6667`; to standard error if standard output is a connection. SIGINT and SIGTERM stop accepting, let the plugin say goodbye and its connections end; a
-/// second signal stops at once.
+/// port: `listening irc tcp://127.0.0.1:6667`; to standard error if standard output is a connection. SIGINT and SIGTERM stop accepting, let
+/// the plugin say goodbye and its connections end; a second signal stops at once. Certificates are loaded again within seconds after their
+/// files changed, and at once by SIGHUP.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Listeners, with options as ?name=value&...:
@@ -52,6 +57,7 @@ Examples:
   nethost run plugins/irc.wasm
   nethost run plugins/irc.wasm --listen tcp://[::]:6667 --set network=ExampleNet
   nethost run plugins/echo.wasm --listen unix:///tmp/echo.sock?mode=660
+  nethost run plugins/irc.wasm --listen 'tls://[::]:6697?cert=/etc/letsencrypt/live'
   nethost run plugins/echo.wasm --listen stdio: < question > answer
   nethost run my-proxy.wasm --listen tcp://127.0.0.1:0 --allow-connect 10.0.0.0/8:*")]
 pub(crate) struct Run {
@@ -67,8 +73,35 @@ pub(crate) struct Run {
     set: Vec<(String, String)>,
 
     /// Let the plugin connect to HOST:PORT; HOST is a name, an address, a network or *, PORT a number or *; or to one UNIX socket, unix:/PATH or unix:@NAME
+    ///
+    /// A name covers what it resolves to, except this machine and its link (loopback, link-local and the like); * covers every address of the internet, so
+    /// no private ones either. An address or a network covers all that is in it, and `localhost` covers loopback. With * or a network of more than one
+    /// address the plugin may look up any name, and what it asks for reaches the name servers.
     #[arg(long, value_name = "HOST:PORT")]
     allow_connect: Vec<ConnectGrant>,
+
+    /// Look up names at this server, in place of those of /etc/resolv.conf; repeat it for more
+    ///
+    /// The port is 53 if it is left out; IPv6 with a port is written as [::1]:53. /etc/hosts goes first all the same, and names under localhost are never
+    /// looked up.
+    #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = name_server)]
+    name_servers: Vec<SocketAddr>,
+
+    /// Let the plugin use one file, which it knows as NAME: to read it, or (:rw) to write it too, which makes it if it is not there
+    #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
+    file: Vec<FileGrant>,
+
+    /// Trust servers whose certificates descend from those in FILE (PEM), when the plugin connects with TLS [default: what the system trusts]
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// The certificate chain (PEM) to show to servers that ask for one
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert, if it is not in the same file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 
     /// How many instances there are: one per worker thread, or one per service [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
@@ -144,8 +177,17 @@ impl Run {
             self.listen
         };
         let config = manifest.config(&self.set)?;
+        let tls = ClientTls::load(&ClientTlsSettings {
+            ca: self.tls_ca,
+            certificate: self.tls_cert.map(|path| Certificate {
+                path,
+                key: self.tls_key,
+            }),
+        })
+        .or_mistake()?;
         let grants = Grants {
             connect: self.allow_connect,
+            files: open_files(&self.file)?,
         };
         ask(manifest, &service, &grants);
         Ok(ServiceSpec {
@@ -153,6 +195,8 @@ impl Run {
                 service,
                 limits: Limits::default(),
                 grants,
+                tls,
+                name_servers: self.name_servers,
             },
             protocol: Protocol::Plugin {
                 plugin: Arc::new(plugin),
@@ -162,6 +206,20 @@ impl Run {
             isolation,
         })
     }
+}
+
+fn open_files(grants: &[FileGrant]) -> anyhow::Result<BTreeMap<String, HostFile>> {
+    let mut files = BTreeMap::new();
+    for grant in grants {
+        let file = grant
+            .open()
+            .with_context(|| format!("opening {} for --file", grant.path.display()))
+            .or_mistake()?;
+        if files.insert(grant.name.clone(), file).is_some() {
+            bail!(Mistake::new(format!("--file names `{}` twice", grant.name)));
+        }
+    }
+    Ok(files)
 }
 
 fn listeners(manifest: &Manifest) -> anyhow::Result<Vec<Endpoint>> {
@@ -224,10 +282,11 @@ fn announce(service: &Service) -> anyhow::Result<()> {
     }
 }
 
-/// SIGINT and SIGTERM.
+/// The signals that the host listens to.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -235,13 +294,18 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+    /// Waits for one that stops, and calls `reload` at each SIGHUP until then.
+    async fn stop(&mut self, reload: impl Fn()) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.hangup.recv() => reload(),
+            }
         }
     }
 }
@@ -249,7 +313,7 @@ impl Signals {
 /// Waits for a signal, or for the end of the connections that the process was started for, then drains.
 async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyhow::Result<()> {
     let cause = tokio::select! {
-        signal = signals.next() => signal,
+        signal = signals.stop(|| service.reload_certificates()) => signal,
         () = service.finished() => "end of the connection",
     };
     let name = service.name().to_owned();
@@ -262,6 +326,8 @@ async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyh
         );
         service.drain(timeout).await
     };
+    // There is nobody left to load certificates for.
+    let nothing = || {};
     tokio::select! {
         left = drain => {
             if left > 0 {
@@ -270,7 +336,7 @@ async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyh
             tracing::info!(service = name, "stopped");
             Ok(())
         }
-        second = signals.next() => bail!("stopped at once by a second signal ({second})"),
+        second = signals.stop(nothing) => bail!("stopped at once by a second signal ({second})"),
     }
 }
 
@@ -287,6 +353,21 @@ fn listener(text: &str) -> Result<Endpoint, EndpointError> {
     let endpoint: Endpoint = text.parse()?;
     endpoint.check(Direction::Listening)?;
     Ok(endpoint)
+}
+
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let with_port = |ip: IpAddr| SocketAddr::new(ip, 53);
+    let address = match text.parse() {
+        Ok(address) => address,
+        Err(_) => text
+            .parse()
+            .map(with_port)
+            .map_err(|_| "expected an address such as 192.0.2.1, 192.0.2.1:5353 or [::1]:53")?,
+    };
+    if address.port() == 0 || address.ip().is_unspecified() {
+        return Err("no server has the port 0, or the address 0.0.0.0 or ::".to_owned());
+    }
+    Ok(address)
 }
 
 fn service_name(text: &str) -> Result<String, String> {

@@ -476,16 +476,20 @@ pub(crate) fn map(address: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// Returns whether a text can be a host's name. A spelling such as `127.1` or `0x7f000001` is none: the system's resolver would read it as an
-/// address (inet_aton(3)), and so its last label must not begin with a digit.
+/// Returns whether a text can be a host's name: labels of 1 to 63 bytes, 253 in all (RFC 1035, section 2.3.4), and perhaps the root's dot at its end. A spelling such as
+/// `127.1` or `0x7f000001` is none: the system's resolver would read it as an address (inet_aton(3)), and so its last label must not begin with a
+/// digit.
 pub(crate) fn is_host_name(text: &str) -> bool {
-    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or("");
-    text.len() <= LONGEST_NAME
-        && !last.is_empty()
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next().unwrap_or("");
+    name.len() <= LONGEST_NAME
         && !last.starts_with(|first: char| first.is_ascii_digit())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+        && name.split('.').all(|label| {
+            (1..=LONGEST_LABEL).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        })
 }
 
 fn host(text: &str, url: &Url) -> Result<HostName, EndpointError> {
@@ -605,3 +609,6 @@ const SCHEMES: &str = "tcp, tls, udp, unix, systemd, fd, stdio";
 
 /// A host name's bytes (RFC 1035, section 2.3.4, less the root's).
 const LONGEST_NAME: usize = 253;
+
+/// The bytes of one of its labels (RFC 1035, section 2.3.4).
+const LONGEST_LABEL: usize = 63;

@@ -44,7 +44,7 @@ impl Host for State {
 
 impl State {
     /// Gives an operation its id at once, and starts it now or at the commit.
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         size: usize,
         start: impl FnOnce(&Rc<Holdings>, reactor::Id) + 'static,

@@ -10,9 +10,11 @@ use wasmtime::{
 
 use super::convert;
 use crate::{
-    bindings::nethost::plugin::transport::{Address, Host, HostConnection, HostGroup, Nanoseconds},
+    bindings::nethost::plugin::transport::{
+        Address, Host, HostConnection, HostGroup, Nanoseconds, TlsInfo, TlsRole as WitTlsRole,
+    },
     instance::State,
-    reactor::{Admission, Connection, Group},
+    reactor::{Admission, Connection, Group, TlsRole},
 };
 
 /// Replaces the two functions that carry payload by ones that copy it straight from the guest's memory into the queue.
@@ -100,6 +102,23 @@ impl HostConnection for State {
 
     fn peer(&mut self, handle: Resource<Connection>) -> wasmtime::Result<Address> {
         Ok(convert::address(self.connection(&handle)?.peer()))
+    }
+
+    fn start_tls(
+        &mut self,
+        handle: Resource<Connection>,
+        role: WitTlsRole,
+    ) -> wasmtime::Result<u64> {
+        let connection = self.connection(&handle)?.clone();
+        let (size, role) = match role {
+            WitTlsRole::Server => (0, TlsRole::Server),
+            WitTlsRole::Client(name) => (name.len(), TlsRole::Client(name)),
+        };
+        self.begin(size, move |_, id| connection.start_tls(id, role))
+    }
+
+    fn tls(&mut self, handle: Resource<Connection>) -> wasmtime::Result<Option<TlsInfo>> {
+        Ok(self.connection(&handle)?.tls().map(convert::tls_info))
     }
 
     fn drop(&mut self, handle: Resource<Connection>) -> wasmtime::Result<()> {

@@ -5,7 +5,10 @@ use std::rc::Rc;
 use wasmtime::component::Resource;
 
 use super::State;
-use crate::reactor::{Connection, Group, Holdings};
+use crate::{
+    files::HostFile,
+    reactor::{Connection, Group, Holdings, Socket},
+};
 
 /// Whether effects happen at once, or wait.
 pub(crate) enum Staging {
@@ -40,6 +43,20 @@ impl State {
         Resource::new_own(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
+    /// Makes a handle of a socket for the guest to own.
+    pub(crate) fn own_socket(&mut self, socket: &Rc<Socket>) -> Resource<Socket> {
+        let index = self.sockets.insert(socket.clone());
+        Resource::new_own(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the socket that a handle means.
+    pub(crate) fn socket(&self, handle: &Resource<Socket>) -> wasmtime::Result<&Rc<Socket>> {
+        usize::try_from(handle.rep())
+            .ok()
+            .and_then(|index| self.sockets.get(index))
+            .ok_or_else(|| wasmtime::format_err!("a socket handle that the host never gave"))
+    }
+
     /// Returns the connection that a handle means.
     pub(crate) fn connection(
         &self,
@@ -57,6 +74,14 @@ impl State {
             .ok()
             .and_then(|index| self.groups.get(index))
             .ok_or_else(|| wasmtime::format_err!("a group handle that the host never gave"))
+    }
+
+    /// Returns the file that a handle means.
+    pub(crate) fn file(&self, handle: &Resource<HostFile>) -> wasmtime::Result<&HostFile> {
+        usize::try_from(handle.rep())
+            .ok()
+            .and_then(|index| self.files.get(index))
+            .ok_or_else(|| wasmtime::format_err!("a file handle that the host never gave"))
     }
 
     /// Does something to the world that takes `size` bytes to remember, now or at the commit. What would have to be remembered is limited; an error

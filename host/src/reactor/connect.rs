@@ -1,22 +1,48 @@
 //! Outbound: look-ups and connections, each address checked against the grants.
 
 use std::{
-    io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::{
+    net::TcpStream,
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use super::{
+    dial::{self, Dial},
     establish::send_header,
     handler::{Addresses, ErrorKind, OperationError},
+    resolver::{ADDRESSES, Found, Resolver},
 };
 use crate::{
-    endpoint::{Direction, Endpoint, HostName, TcpEndpoint, UnixName},
+    endpoint::{
+        Direction, Endpoint, HostName, Security, TcpEndpoint, UdpEndpoint, UnixName, is_host_name,
+    },
     grants::Grants,
-    transport::{Address, Transport, tcp, unix},
+    tls::ClientTls,
+    transport::{
+        Address, Transport, tcp,
+        tls::{TlsStream, server_name},
+        udp::{self, Udp},
+        unix,
+    },
 };
+
+/// What connecting and looking up need of an instance.
+#[derive(Clone, Copy)]
+pub(super) struct Outbound<'a> {
+    pub(super) grants: &'a Grants,
+    pub(super) resolver: &'a Resolver,
+    /// Of the instance's look-ups.
+    pub(super) look_ups: &'a Arc<Semaphore>,
+    pub(super) tls: &'a Arc<ClientTls>,
+    /// The most time that it may take.
+    pub(super) limit: Duration,
+}
 
 /// Reads what a plugin wants to connect to, and refuses what no grant can cover.
 pub(super) fn check(endpoint: &str, grants: &Grants) -> Result<Endpoint, OperationError> {
@@ -32,57 +58,104 @@ pub(super) fn check(endpoint: &str, grants: &Grants) -> Result<Endpoint, Operati
             host: HostName::Address(address),
             port,
             ..
+        })
+        | Endpoint::Udp(UdpEndpoint {
+            host: HostName::Address(address),
+            port,
+            ..
         }) => grants.allows_address(None, SocketAddr::new(*address, *port)),
         Endpoint::Tcp(TcpEndpoint {
             host: HostName::Name(name),
+            port,
             ..
-        }) => grants.allows_look_up(name),
+        })
+        | Endpoint::Udp(UdpEndpoint {
+            host: HostName::Name(name),
+            port,
+            ..
+        }) => grants.allows_look_up(name, Some(*port)),
         Endpoint::Unix(unix) => grants.allows_unix(&unix.address),
         _ => false,
     };
-    if allowed {
-        Ok(endpoint)
-    } else {
-        Err(denied(&endpoint.to_string()))
+    if !allowed {
+        return Err(denied(&endpoint.to_string()));
     }
+    Ok(endpoint)
 }
 
 /// Refuses to look up a name that no grant can cover.
 pub(super) fn check_name(name: &str, grants: &Grants) -> Result<String, OperationError> {
-    let is_name = !name.is_empty()
-        && name.len() <= LONGEST_NAME
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-    if !is_name {
-        let shown: String = name.chars().take(LONGEST_NAME).collect();
+    if !is_host_name(name) {
+        let shown: String = name.chars().take(LONGEST_SHOWN).collect();
         let message = format!("`{}` is not a host name", shown.escape_debug());
         return Err(OperationError::new(ErrorKind::Invalid, message));
     }
     let name = name.to_ascii_lowercase();
-    if grants.allows_look_up(&name) {
+    if grants.allows_look_up(&name, None) {
         Ok(name)
     } else {
         Err(denied(&name))
     }
 }
 
-/// Connects to the first address that takes the connection, among those that are granted. `relayed` is what a PROXY header tells, if one is sent.
+/// Connects to an endpoint that was [checked](check), up to its first byte: what comes before that (a PROXY header, TLS) is done. `relayed` is what a PROXY
+/// header tells, if one is sent.
 pub(super) async fn connect(
     endpoint: &Endpoint,
-    grants: &Grants,
-    look_ups: &Arc<Semaphore>,
+    outbound: Outbound<'_>,
     relayed: Option<(Address, Address)>,
 ) -> Result<(Transport, (Address, Address)), OperationError> {
-    let (mut transport, addresses) = match endpoint {
-        Endpoint::Tcp(tcp) => connect_tcp(tcp, grants, look_ups).await?,
-        Endpoint::Unix(unix) => connect_unix(&unix.address).await?,
+    let own = endpoint
+        .stream_options()
+        .and_then(|options| options.timeout);
+    let limit = time(own, outbound);
+    let deadline = Instant::now() + limit;
+    let (transport, addresses) = match endpoint {
+        Endpoint::Tcp(tcp) => {
+            let stream = connect_tcp(tcp, outbound, limit, deadline).await?;
+            let addresses = tcp::addresses(&stream)?;
+            (Transport::Tcp(stream), addresses)
+        }
+        Endpoint::Unix(unix) => timeout_at(deadline, connect_unix(&unix.address))
+            .await
+            .map_err(|_elapsed| late(&format!("connection to {endpoint}"), limit))??,
         _ => return Err(denied(&endpoint.to_string())),
     };
-    if let Some(version) = endpoint.stream_options().and_then(|options| options.proxy) {
+    let begun = timeout_at(deadline, begin(transport, endpoint, outbound, relayed)).await;
+    let transport =
+        begun.map_err(|_elapsed| late(&format!("handshake with {endpoint}"), limit))??;
+    Ok((transport, addresses))
+}
+
+/// Does what comes before a stream's first byte.
+async fn begin(
+    mut transport: Transport,
+    endpoint: &Endpoint,
+    outbound: Outbound<'_>,
+    relayed: Option<(Address, Address)>,
+) -> Result<Transport, OperationError> {
+    let options = endpoint.stream_options();
+    if let Some(version) = options.and_then(|options| options.proxy) {
         send_header(&mut transport, version, relayed).await?;
     }
-    Ok((transport, addresses))
+    let Endpoint::Tcp(tcp) = endpoint else {
+        return Ok(transport);
+    };
+    if tcp.security == Security::Clear {
+        return Ok(transport);
+    }
+    let (tls, options) = (outbound.tls.clone(), tcp.options.tls.clone());
+    let name = options.server_name.clone();
+    let name = server_name(&name.unwrap_or_else(|| tcp.host.to_string()))
+        .map_err(|error| OperationError::new(ErrorKind::Invalid, error.to_string()))?;
+    // The first time it reads the system's trust anchors.
+    let config = tokio::task::spawn_blocking(move || tls.config(&options)).await;
+    let config = config
+        .map_err(std::io::Error::other)?
+        .map_err(|error| OperationError::new(ErrorKind::Tls, crate::chain(&error)))?;
+    let mut stream = TlsStream::client(transport, config, name)?;
+    std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
+    Ok(Transport::Tls(Box::new(stream)))
 }
 
 async fn connect_unix(name: &UnixName) -> Result<(Transport, (Address, Address)), OperationError> {
@@ -95,81 +168,106 @@ async fn connect_unix(name: &UnixName) -> Result<(Transport, (Address, Address))
     Ok((Transport::Unix(stream), addresses))
 }
 
+/// Makes the TCP connection of an endpoint, secured later or not: looks the name up once, and connects to the first of its granted addresses that takes
+/// the connection.
 async fn connect_tcp(
     endpoint: &TcpEndpoint,
-    grants: &Grants,
-    look_ups: &Arc<Semaphore>,
-) -> Result<(Transport, (Address, Address)), OperationError> {
-    let (name, candidates) = match &endpoint.host {
-        HostName::Address(address) => (None, vec![SocketAddr::new(*address, endpoint.port)]),
-        HostName::Name(name) => (
-            Some(name.as_str()),
-            find(name, endpoint.port, look_ups).await?,
-        ),
+    outbound: Outbound<'_>,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<TcpStream, OperationError> {
+    let (name, found) = match &endpoint.host {
+        HostName::Address(address) => {
+            let addresses = vec![*address];
+            let rest = None;
+            (None, Found { addresses, rest })
+        }
+        HostName::Name(name) => {
+            let looking = outbound.resolver.look_up(name, outbound.look_ups);
+            let found = timeout_at(deadline, looking).await;
+            let found = found.map_err(|_elapsed| late(&format!("answer for {name}"), limit))??;
+            (Some(name.as_str()), found)
+        }
     };
-    let mut error = denied(&format!("tcp://{}:{}", endpoint.host, endpoint.port));
-    for address in candidates {
-        // A name must not smuggle in an address that was not granted.
-        if !grants.allows_address(name, address) {
+    // A name must not smuggle in an address that was not granted.
+    let is_granted = |address| outbound.grants.allows_address(name, address);
+    let dial = Dial {
+        what: &format!("tcp://{}:{}", endpoint.host, endpoint.port),
+        port: endpoint.port,
+        bind: endpoint.options.bind,
+        is_granted: &is_granted,
+        deadline,
+        limit,
+    };
+    let stream = dial::dial(&dial, found).await?;
+    tcp::configure(
+        &stream,
+        endpoint.options.nodelay,
+        endpoint.options.keepalive,
+    );
+    Ok(stream)
+}
+
+/// Makes a socket for the first granted address that there is a way to.
+pub(super) async fn connect_udp(
+    endpoint: &UdpEndpoint,
+    outbound: Outbound<'_>,
+) -> Result<Udp, OperationError> {
+    let (name, candidates) = match &endpoint.host {
+        HostName::Address(address) => (None, vec![*address]),
+        HostName::Name(name) => (Some(name.as_str()), find(name, outbound).await?),
+    };
+    let mut error = denied(&format!("udp://{}:{}", endpoint.host, endpoint.port));
+    for address in dial::order(candidates) {
+        let address = SocketAddr::new(address, endpoint.port);
+        if !outbound.grants.allows_address(name, address) {
             continue;
         }
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                tcp::configure(
-                    &stream,
-                    endpoint.options.nodelay,
-                    endpoint.options.keepalive,
-                );
-                let addresses = tcp::addresses(&stream)?;
-                return Ok((Transport::Tcp(stream), addresses));
-            }
+        match udp::connect(endpoint, address).and_then(Udp::new) {
+            Ok(udp) => return Ok(udp),
             Err(failure) => error = failure.into(),
         }
     }
     Err(error)
 }
 
-/// Looks up the addresses of a name.
+/// Looks up the addresses of a name that was [checked](check_name): at most 64, in the order to try them.
 pub(super) async fn look_up(
     name: &str,
-    look_ups: &Arc<Semaphore>,
+    outbound: Outbound<'_>,
 ) -> Result<Addresses, OperationError> {
-    Ok(find(name, 0, look_ups)
-        .await?
+    let addresses = find(name, outbound).await?;
+    Ok(dial::order(addresses)
         .into_iter()
-        .map(Address::Socket)
+        .take(ADDRESSES)
+        .map(|ip| Address::Socket(SocketAddr::new(ip, 0)))
         .collect())
 }
 
-/// Looks up a name in a thread of its own. The permit goes with the thread, not with who waits for it: a look-up that was cancelled still
-/// takes its place until it ends.
-async fn find(
-    name: &str,
-    port: u16,
-    look_ups: &Arc<Semaphore>,
-) -> Result<Vec<SocketAddr>, OperationError> {
-    let not_found = |error: Option<io::Error>| {
-        let reason =
-            error.map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
-        OperationError::new(ErrorKind::NameNotFound, format!("`{name}`: {reason}"))
-    };
-    let permit = Arc::clone(look_ups)
-        .acquire_owned()
-        .await
-        .map_err(|closed| not_found(Some(io::Error::other(closed))))?;
-    let wanted = name.to_owned();
-    let addresses = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        let found = (wanted.as_str(), port).to_socket_addrs();
-        found.map(Iterator::collect::<Vec<_>>)
-    })
-    .await
-    .map_err(|failed| not_found(Some(failed.into())))?
-    .map_err(|error| not_found(Some(error)))?;
-    if addresses.is_empty() {
-        return Err(not_found(None));
+/// Looks up every address of a name.
+async fn find(name: &str, outbound: Outbound<'_>) -> Result<Vec<IpAddr>, OperationError> {
+    let deadline = Instant::now() + outbound.limit;
+    let looking = outbound.resolver.look_up(name, outbound.look_ups);
+    let found = timeout_at(deadline, looking).await;
+    let Found {
+        mut addresses,
+        rest,
+    } = found.map_err(|_elapsed| late(&format!("answer for {name}"), outbound.limit))??;
+    if let Some(rest) = rest
+        && let Ok(rest) = timeout_at(deadline, rest).await
+    {
+        addresses.extend(rest);
     }
     Ok(addresses)
+}
+
+/// The endpoint's own time, which is never more than the service's.
+fn time(own: Option<Duration>, outbound: Outbound<'_>) -> Duration {
+    own.map_or(outbound.limit, |own| own.min(outbound.limit))
+}
+
+fn late(what: &str, limit: Duration) -> OperationError {
+    OperationError::new(ErrorKind::Timeout, format!("no {what} within {limit:?}"))
 }
 
 fn denied(what: &str) -> OperationError {
@@ -180,5 +278,5 @@ fn denied(what: &str) -> OperationError {
 /// An endpoint that a plugin names; longer than any host name and path: 1 KiB.
 const LONGEST_ENDPOINT: usize = 1 << 10;
 
-/// A host name's bytes (RFC 1035, section 2.3.4, less the root's).
-const LONGEST_NAME: usize = 253;
+/// Characters of what is not a host name that an error shows.
+const LONGEST_SHOWN: usize = 253;

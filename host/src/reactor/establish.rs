@@ -1,9 +1,9 @@
 //! What happens between the moment a stream is accepted and its `connection-made`: a handshake that is the host's and not the plugin's.
 //!
-//! There is one step so far, the header of the PROXY protocol. It is read to its last byte and not one further, so whatever comes next, TLS or the protocol
-//! itself, finds the stream at its start.
+//! First comes the header of the PROXY protocol. It is read to its last byte and not one further, so whatever comes next, TLS or the protocol
+//! itself, finds the stream at its start. Then comes TLS.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use thiserror::Error;
 use tokio::io::ReadBuf;
@@ -14,6 +14,7 @@ use crate::{
     transport::{
         Address, Transport,
         proxy::{self, Decoded, Header},
+        tls::TlsStream,
     },
 };
 
@@ -34,20 +35,26 @@ pub(crate) enum EstablishError {
     Io(#[from] io::Error),
 }
 
-/// Returns whether the streams of a listener are to be established; the others are connections at once.
-pub(crate) fn is_needed(options: &StreamOptions) -> bool {
-    options.proxy.is_some()
-}
+/// The TLS that a stream begins with, and what the client brings back when it resumes the session; none if it begins in clear.
+pub(crate) type FirstTls = Option<(Arc<rustls::ServerConfig>, [u8; 16])>;
 
 /// Makes a stream ready for its `connection-made`, and returns it with the addresses that it has then. One that fails, or whose future is dropped, is reset.
 pub(crate) async fn establish(
     (transport, addresses): Accepted,
     options: &StreamOptions,
+    first_tls: FirstTls,
 ) -> Result<Accepted, EstablishError> {
     let mut pending = Pending(Some(transport));
     let mut addresses = addresses;
     if let Some(version) = options.proxy {
         addresses = receive_header(pending.transport()?, addresses, version, options).await?;
+    }
+    if let Some((config, ticket)) = first_tls {
+        let transport = pending.0.take().ok_or(EstablishError::Ended)?;
+        let mut stream = TlsStream::server(transport, config, &ticket)?;
+        // An alert says why it failed: a reset would destroy it.
+        std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
+        return Ok((Transport::Tls(Box::new(stream)), addresses));
     }
     let transport = pending.0.take().ok_or(EstablishError::Ended)?;
     Ok((transport, addresses))
@@ -67,7 +74,7 @@ pub(crate) async fn send_header(
     let mut left = &*bytes;
     while !left.is_empty() {
         let slice = [io::IoSlice::new(left)];
-        match std::future::poll_fn(|cx| transport.poll_write(cx, &slice)).await? {
+        match std::future::poll_fn(|cx| transport.poll_write(cx, &slice, false)).await? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             count => left = left.get(count..).unwrap_or_default(),
         }

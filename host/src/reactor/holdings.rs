@@ -3,11 +3,13 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap, VecDeque},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::{
     sync::{Notify, Semaphore},
     task::AbortHandle,
@@ -15,17 +17,22 @@ use tokio::{
 };
 
 use super::{
-    connect,
-    connection::Connection,
+    bulk::Transfer,
+    connect::{self, Outbound},
+    connection::{Connection, ListenerTls},
+    datagram::Socket,
     handler::{
         Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
     },
+    resolver::Resolver,
     worker::Worker,
 };
 use crate::{
+    endpoint::Endpoint,
     grants::Grants,
     limits::Limits,
-    transport::{Address, Transport},
+    tls::client::ClientTls,
+    transport::{Address, Transport, udp::Udp},
 };
 
 /// What the reactor must know of a service.
@@ -37,6 +44,10 @@ pub struct Program {
     pub limits: Limits,
     /// What it was granted.
     pub grants: Grants,
+    /// Whom it trusts when it connects with TLS.
+    pub tls: Arc<ClientTls>,
+    /// The name servers that are asked for it. Empty: those of the system.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 /// What the host holds for one instance.
@@ -47,7 +58,10 @@ pub struct Holdings {
     /// None before the instance is made, and after it broke.
     handler: RefCell<Option<Rc<dyn Handler>>>,
     last_id: Cell<u64>,
+    /// What tells these holdings' TLS tickets from others.
+    nonce: [u8; 8],
     connections: RefCell<HashMap<Id, Rc<Connection>>>,
+    sockets: RefCell<HashMap<Id, Rc<Socket>>>,
     /// The connection in whose callback the instance is.
     current: Cell<Option<Id>>,
     operations: RefCell<HashMap<Id, Operation>>,
@@ -62,7 +76,8 @@ pub struct Holdings {
     /// Memberships in groups, all groups together.
     memberships: Cell<usize>,
     empty: Notify,
-    /// Look-ups wait for one of these: getaddrinfo takes a thread.
+    resolver: Rc<Resolver>,
+    /// Look-ups that ask a name server wait for one of these.
     look_ups: Arc<Semaphore>,
     pub(super) traffic: Traffic,
 }
@@ -72,6 +87,22 @@ pub struct Holdings {
 pub struct Traffic {
     received: Cell<u64>,
     sent: Cell<u64>,
+    datagrams: Cell<Datagrams>,
+}
+
+/// How many datagrams there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    /// Received from peers.
+    pub received: u64,
+    /// Handed to the kernel.
+    pub sent: u64,
+    /// Not sent: the kernel took no more, or refused them.
+    pub dropped: u64,
+    /// Not sent: the peer had not asked, and no grant covers it.
+    pub refused: u64,
+    /// Errors that came back by ICMP to dialed sockets.
+    pub returned: u64,
 }
 
 #[derive(Debug)]
@@ -88,17 +119,24 @@ enum Work {
     Timer(Instant),
     /// A task of its own completes it.
     Task(AbortHandle),
+    /// Its connection completes it, and cannot stop half-way.
+    Step,
+    /// Its connection completes it.
+    Transfer(Rc<Transfer>),
 }
 
 impl Holdings {
     /// Makes holdings without a handler, and starts the task that completes operations.
     pub fn new(program: Arc<Program>, worker: Rc<Worker>) -> Rc<Self> {
+        let resolver = worker.resolver(&program.name_servers);
         let holdings = Rc::new(Self {
             program,
             worker,
             handler: RefCell::new(None),
             last_id: Cell::new(0),
+            nonce: nonce(),
             connections: RefCell::default(),
+            sockets: RefCell::default(),
             current: Cell::new(None),
             operations: RefCell::default(),
             timers: RefCell::default(),
@@ -109,6 +147,7 @@ impl Holdings {
             lingering: Cell::new(0),
             memberships: Cell::new(0),
             empty: Notify::new(),
+            resolver,
             look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
             traffic: Traffic::default(),
         });
@@ -141,6 +180,35 @@ impl Holdings {
         self.connections.borrow().values().cloned().collect()
     }
 
+    /// Returns the open datagram sockets.
+    pub fn sockets(&self) -> Vec<Rc<Socket>> {
+        self.sockets.borrow().values().cloned().collect()
+    }
+
+    /// Makes a socket the handler's: it gets an endpoint. None if the handler has no use for it, or broke. Somebody must
+    /// [pump](Socket::pump) it.
+    pub(crate) fn open(self: &Rc<Self>, udp: &Rc<Udp>, origin: Origin) -> Option<Rc<Socket>> {
+        let handler = self.handler()?;
+        let id = self.next_id();
+        let socket = Socket::new(self.worker.clone(), self.clone(), id, udp.clone(), origin);
+        self.sockets.borrow_mut().insert(id, socket.clone());
+        let endpoint = handler.endpoint_made(&socket, socket.origin());
+        if endpoint.is_none() {
+            // The handle that it got must do nothing any more.
+            socket.end(CloseReason::Trapped);
+            self.socket_closed(id);
+            return None;
+        }
+        socket.set_endpoint(endpoint);
+        Some(socket)
+    }
+
+    /// Forgets a socket that is closed.
+    pub(super) fn socket_closed(&self, id: Id) {
+        self.sockets.borrow_mut().remove(&id);
+        self.empty.notify_waiters();
+    }
+
     /// Returns the counters.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
@@ -160,28 +228,54 @@ impl Holdings {
     /// Takes a stream in as a connection, and returns what serves it until it ends.
     pub(crate) fn accept(
         self: &Rc<Self>,
+        id: Id,
         transport: Transport,
         addresses: (Address, Address),
         origin: Origin,
+        server_tls: ListenerTls,
     ) -> impl Future<Output = ()> + use<> {
-        self.connection(Some(transport), addresses).pump(origin)
+        self.connection(id, Some(transport), addresses, server_tls)
+            .pump(origin)
     }
 
     /// Makes a connection that leads nowhere: what is written to it stays. For benchmarks of the boundary alone.
     pub fn detached(self: &Rc<Self>) -> Rc<Connection> {
-        self.connection(None, (Address::Path(None), Address::Path(None)))
+        let nowhere = (Address::Path(None), Address::Path(None));
+        self.connection(self.next_id(), None, nowhere, None)
     }
 
     fn connection(
         self: &Rc<Self>,
+        id: Id,
         transport: Option<Transport>,
         addresses: (Address, Address),
+        server_tls: ListenerTls,
     ) -> Rc<Connection> {
-        let id = self.next_id();
-        let connection =
-            Connection::new(self.worker.clone(), self.clone(), id, transport, addresses);
+        let connection = Connection::new(
+            self.worker.clone(),
+            self.clone(),
+            id,
+            transport,
+            addresses,
+            server_tls,
+        );
         self.connections.borrow_mut().insert(id, connection.clone());
         connection
+    }
+
+    /// Returns what a client of a connection's TLS brings back when it resumes the session.
+    pub(crate) fn ticket(&self, connection: Id) -> [u8; 16] {
+        let mut ticket = [0; 16];
+        let (nonce, id) = ticket.split_at_mut(8);
+        nonce.copy_from_slice(&self.nonce);
+        id.copy_from_slice(&connection.0.to_be_bytes());
+        ticket
+    }
+
+    /// Returns the connection that a ticket was given to; none if it was not one of these.
+    pub(super) fn read_ticket(&self, ticket: &[u8]) -> Option<Id> {
+        let id = ticket.strip_prefix(&self.nonce)?;
+        Some(Id(u64::from_be_bytes(id.try_into().ok()?)))
     }
 
     /// Forgets a connection that is lost, and cancels its operations.
@@ -223,7 +317,7 @@ impl Holdings {
         self.finish(&CloseReason::Trapped);
     }
 
-    /// Closes every connection with the reason, and forgets the handler once it was told.
+    /// Closes every connection and socket with the reason, and forgets the handler once it was told.
     pub fn finish(&self, reason: &CloseReason) {
         if *reason == CloseReason::Trapped {
             // The caller may be the handler itself: it holds a reference of its own until it returns.
@@ -231,6 +325,9 @@ impl Holdings {
         }
         for connection in self.connections.borrow().values() {
             connection.end(reason.clone());
+        }
+        for socket in self.sockets.borrow().values() {
+            socket.end(reason.clone());
         }
         self.ended.set(true);
         self.changed.notify_one();
@@ -241,6 +338,17 @@ impl Holdings {
         loop {
             let emptied = self.empty.notified();
             if self.connections.borrow().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Returns once no connection and no datagram socket is open.
+    pub async fn closed(&self) {
+        loop {
+            let emptied = self.empty.notified();
+            if self.connections.borrow().is_empty() && self.sockets.borrow().is_empty() {
                 return;
             }
             emptied.await;
@@ -265,9 +373,10 @@ impl Holdings {
         noted.max(waiting) >= 2 * self.program.limits.operations
     }
 
-    /// Returns whether a further connection would be one too many.
+    /// Returns whether a further connection or socket would be one too many.
     pub(crate) fn is_full(&self) -> bool {
-        self.connections.borrow().len() >= self.program.limits.connections
+        self.connections.borrow().len() + self.sockets.borrow().len()
+            >= self.program.limits.connections
     }
 }
 
@@ -353,6 +462,8 @@ impl Holdings {
                 self.timers.borrow_mut().remove(&(deadline, id));
             }
             Work::Task(task) => task.abort(),
+            Work::Step => {}
+            Work::Transfer(transfer) => transfer.cancel(),
         }
     }
 
@@ -364,26 +475,23 @@ impl Holdings {
         }
     }
 
-    async fn dial(
-        self: Rc<Self>,
-        id: Id,
-        endpoint: crate::endpoint::Endpoint,
-        relayed: Option<(Address, Address)>,
-    ) {
-        let limit = self.program.limits.connect_time;
+    async fn dial(self: Rc<Self>, id: Id, endpoint: Endpoint, relayed: Option<(Address, Address)>) {
         if self.is_full() {
             let message = format!("{} connections are open", self.connection_count());
             return self.deliver(id, Err(OperationError::new(ErrorKind::Limit, message)));
         }
-        let connected = tokio::time::timeout(
-            limit,
-            connect::connect(&endpoint, &self.program.grants, &self.look_ups, relayed),
-        )
-        .await;
-        let outcome = match connected {
-            Ok(Ok(_)) if self.ended.get() => return,
-            Ok(Ok((transport, addresses))) => {
-                let connection = self.connection(Some(transport), addresses);
+        if let Endpoint::Udp(udp) = &endpoint {
+            let outcome = match connect::connect_udp(udp, self.outbound()).await {
+                Ok(_) if self.ended.get() => return,
+                Ok(udp) => self.open_dialed(id, udp),
+                Err(error) => Err(error),
+            };
+            return self.deliver(id, outcome);
+        }
+        let outcome = match connect::connect(&endpoint, self.outbound(), relayed).await {
+            Ok(_) if self.ended.get() => return,
+            Ok((transport, addresses)) => {
+                let connection = self.connection(self.next_id(), Some(transport), addresses, None);
                 let made = connection.make(&Origin::Dialed(id));
                 tokio::task::spawn_local(connection.serve());
                 if made {
@@ -395,33 +503,63 @@ impl Holdings {
                     ))
                 }
             }
-            Ok(Err(error)) => Err(error),
-            Err(_elapsed) => Err(OperationError::new(
-                ErrorKind::Timeout,
-                format!("no connection to {endpoint} within {limit:?}"),
-            )),
+            Err(error) => Err(error),
         };
         self.deliver(id, outcome);
     }
 
+    fn open_dialed(self: &Rc<Self>, id: Id, udp: Udp) -> Outcome {
+        match self.open(&Rc::new(udp), Origin::Dialed(id)) {
+            Some(socket) => {
+                tokio::task::spawn_local(socket.pump());
+                Ok(Value::Nothing)
+            }
+            None => Err(OperationError::new(
+                ErrorKind::Unsupported,
+                "the plugin exports no `datagram-handler`",
+            )),
+        }
+    }
+
     async fn look_up(self: Rc<Self>, id: Id, name: String) {
-        let limit = self.program.limits.connect_time;
-        let outcome =
-            match tokio::time::timeout(limit, connect::look_up(&name, &self.look_ups)).await {
-                Ok(Ok(addresses)) => {
-                    self.results.borrow_mut().insert(id, addresses);
-                    Ok(Value::Ready)
-                }
-                Ok(Err(error)) => Err(error),
-                Err(_elapsed) => Err(OperationError::new(
-                    ErrorKind::Timeout,
-                    format!("no answer for {name} within {limit:?}"),
-                )),
-            };
+        let found = connect::look_up(&name, self.outbound()).await;
+        let outcome = found.map(|addresses| {
+            self.results.borrow_mut().insert(id, addresses);
+            Value::Ready
+        });
         self.deliver(id, outcome);
     }
 
-    fn refuse(&self, id: Id, error: OperationError) {
+    fn outbound(&self) -> Outbound<'_> {
+        Outbound {
+            grants: &self.program.grants,
+            resolver: &self.resolver,
+            look_ups: &self.look_ups,
+            tls: &self.program.tls,
+            limit: self.program.limits.connect_time,
+        }
+    }
+
+    /// Notes an operation that its connection completes. Returns whether it may begin.
+    pub(super) fn begin_step(&self, id: Id) -> bool {
+        self.start(id, |_| Work::Step)
+    }
+
+    /// Notes a movement of bytes. Returns whether it may begin.
+    pub(super) fn begin_transfer(&self, transfer: &Rc<Transfer>) -> bool {
+        self.start(transfer.id, |_| Work::Transfer(transfer.clone()))
+    }
+
+    /// Returns how many bytes a movement has moved; none if it is over.
+    pub fn progress(&self, id: Id) -> Option<u64> {
+        match &self.operations.borrow().get(&id)?.work {
+            Work::Transfer(transfer) => Some(transfer.moved()),
+            _ => None,
+        }
+    }
+
+    /// Completes an operation with an error, once the current callback has returned.
+    pub(super) fn refuse(&self, id: Id, error: OperationError) {
         self.start(id, |_| Work::Decided);
         self.decide(id, Err(error));
     }
@@ -451,7 +589,8 @@ impl Holdings {
         !full
     }
 
-    fn decide(&self, id: Id, outcome: Outcome) {
+    /// Completes an operation once the current callback has returned.
+    pub(super) fn decide(&self, id: Id, outcome: Outcome) {
         self.outcomes.borrow_mut().push_back((id, outcome));
         self.changed.notify_one();
     }
@@ -465,7 +604,7 @@ impl Holdings {
     }
 
     /// Completes an operation, unless it was cancelled. Never called while the instance is being called.
-    fn deliver(&self, id: Id, outcome: Outcome) {
+    pub(super) fn deliver(&self, id: Id, outcome: Outcome) {
         let Some(operation) = self.operations.borrow_mut().remove(&id) else {
             return;
         };
@@ -520,7 +659,7 @@ impl Holdings {
             }
         }
         // The handler knows these holdings, and they know it: without this neither would ever be freed.
-        self.emptied().await;
+        self.closed().await;
         let handler = self.handler.borrow_mut().take();
         drop(handler);
     }
@@ -535,25 +674,73 @@ impl Holdings {
 }
 
 impl Traffic {
+    /// Returns the counts of datagrams.
+    pub fn datagrams(&self) -> Datagrams {
+        self.datagrams.get()
+    }
+
+    pub(super) fn datagrams_received(&self, count: usize) {
+        self.count(|datagrams| datagrams.received += count as u64);
+    }
+
+    pub(super) fn datagrams_sent(&self, count: usize) {
+        self.count(|datagrams| datagrams.sent += count as u64);
+    }
+
+    pub(super) fn datagrams_dropped(&self, count: u64) {
+        self.count(|datagrams| datagrams.dropped += count);
+    }
+
+    pub(super) fn datagrams_refused(&self, count: u64) {
+        self.count(|datagrams| datagrams.refused += count);
+    }
+
+    pub(super) fn datagrams_returned(&self, count: u64) {
+        self.count(|datagrams| datagrams.returned += count);
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Datagrams)) {
+        let mut datagrams = self.datagrams.get();
+        change(&mut datagrams);
+        self.datagrams.set(datagrams);
+    }
+
     /// Returns the bytes received from and sent to peers.
     pub fn bytes(&self) -> (u64, u64) {
         (self.received.get(), self.sent.get())
     }
 
     pub(super) fn received(&self, count: usize) {
-        self.received.set(self.received.get() + count as u64);
+        self.received_bulk(count as u64);
     }
 
     pub(super) fn sent(&self, count: usize) {
-        self.sent.set(self.sent.get() + count as u64);
+        self.sent_bulk(count as u64);
+    }
+
+    pub(super) fn received_bulk(&self, count: u64) {
+        self.received.set(self.received.get() + count);
+    }
+
+    pub(super) fn sent_bulk(&self, count: u64) {
+        self.sent.set(self.sent.get() + count);
     }
 }
 
 /// Completions of one instance before the other tasks of the worker get their turn.
 const COMPLETIONS_PER_TURN: usize = 64;
 
-/// Look-ups of one instance at a time; further ones wait.
+/// Look-ups of one instance that ask a name server at a time; further ones wait, so that slow ones of one service leave some for the others.
 const LOOK_UPS: usize = 16;
+
+/// 64 random bits. Without randomness the tickets of two instances look alike, and a plugin may be told the wrong connection's id.
+fn nonce() -> [u8; 8] {
+    let mut nonce = [0; 8];
+    if let Err(error) = getrandom(&mut nonce, GetRandomFlags::empty()) {
+        tracing::warn!(%error, "no randomness for the tickets of TLS");
+    }
+    nonce
+}
 
 impl std::fmt::Debug for dyn Handler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

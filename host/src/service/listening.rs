@@ -1,7 +1,7 @@
 //! The sockets of a service: bound, or taken over from who opened them, before its instances are made, so that an address in use is found first.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::unix::net::UnixListener,
     sync::Arc,
 };
@@ -10,12 +10,16 @@ use tokio::sync::{oneshot, watch};
 
 use super::ServiceError;
 use crate::{
-    endpoint::{Endpoint, HostName, InheritedEndpoint, StreamOptions, TcpEndpoint},
+    endpoint::{
+        Endpoint, HostName, InheritedEndpoint, Security, StreamOptions, TcpEndpoint, UdpEndpoint,
+    },
+    tls::server::ServerTls,
     transport::{
         Address, Handed,
         inherited::{self, Inherited, Passed},
         stdio,
         tcp::TcpListeners,
+        udp::UdpSockets,
         unix::{self, SocketFile},
     },
 };
@@ -27,6 +31,8 @@ pub(super) struct Listening {
     _files: Vec<SocketFile>,
     /// The other end of what the service's [`GivenStream`]s hold; none if it has none.
     streams: Option<watch::Receiver<()>>,
+    /// The certificates of those listeners that have some.
+    certificates: Vec<Arc<ServerTls>>,
 }
 
 /// A bound socket on its way to the worker that accepts on it.
@@ -43,6 +49,7 @@ pub(super) struct Socket {
 pub(super) enum Source {
     Tcp(TcpListener),
     Unix(UnixListener),
+    Udp(UdpSocket),
     /// It is a connection itself.
     Stream(Box<GivenStream>),
 }
@@ -65,6 +72,10 @@ pub(super) struct Listener {
     /// Its URL with the real port, without options.
     pub(super) url: Arc<str>,
     pub(super) options: Arc<StreamOptions>,
+    /// Whether its streams begin with TLS.
+    pub(super) security: Security,
+    /// What TLS shows, now or later (STARTTLS).
+    pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) sockets: Sockets,
 }
 
@@ -88,8 +99,10 @@ impl Listening {
             sockets: Vec::new(),
             ended: watch::Sender::new(()),
             workers,
+            tls: None,
         };
         for endpoint in endpoints {
+            binding.load(endpoint)?;
             binding
                 .bind(endpoint, endpoints)
                 .await
@@ -99,6 +112,11 @@ impl Listening {
                 })?;
         }
         Ok((binding.listening, binding.sockets))
+    }
+
+    /// Returns the certificates of its listeners.
+    pub(super) fn certificates(&self) -> &[Arc<ServerTls>] {
+        &self.certificates
     }
 
     pub(super) fn urls(&self) -> &[Arc<str>] {
@@ -126,9 +144,28 @@ struct Binding {
     sockets: Vec<Socket>,
     ended: watch::Sender<()>,
     workers: usize,
+    /// The certificates of the endpoint that is being bound.
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl Binding {
+    /// Loads the certificates of an endpoint, if it names any.
+    fn load(&mut self, endpoint: &Endpoint) -> Result<(), ServiceError> {
+        let options = endpoint.stream_options().map(|options| &options.tls);
+        self.tls = match options.filter(|options| !options.certificates.is_empty()) {
+            Some(options) => {
+                let tls = ServerTls::load(options);
+                Some(tls.map_err(|error| ServiceError::Tls {
+                    endpoint: endpoint.to_string(),
+                    error,
+                })?)
+            }
+            None => None,
+        };
+        self.listening.certificates.extend(self.tls.clone());
+        Ok(())
+    }
+
     async fn bind(&mut self, endpoint: &Endpoint, all: &[Endpoint]) -> std::io::Result<()> {
         match endpoint {
             Endpoint::Tcp(tcp) => self.bind_tcp(tcp).await?,
@@ -141,7 +178,8 @@ impl Binding {
             Endpoint::Systemd(systemd) => self.take_passed(systemd, all)?,
             Endpoint::Fd(fd) => {
                 let url = format!("fd://{}", fd.which);
-                let listener = self.listener(url, &fd.options, Sockets::One);
+                let mut listener = self.listener(url, &fd.options, Sockets::One);
+                listener.security = fd.security;
                 self.add_inherited(inherited::take(fd.which)?, listener);
             }
             Endpoint::Stdio => {
@@ -150,24 +188,34 @@ impl Binding {
                 let listener = self.listener(url, &StreamOptions::default(), Sockets::One);
                 self.add_stream(stdio.stream, stdio.addresses, stdio.flushed, listener);
             }
-            Endpoint::Udp(_) => return Err(std::io::ErrorKind::Unsupported.into()),
+            Endpoint::Udp(udp) => self.bind_udp(udp).await?,
         }
         Ok(())
     }
 
     async fn bind_tcp(&mut self, endpoint: &TcpEndpoint) -> std::io::Result<()> {
-        let address = match &endpoint.host {
-            HostName::Address(address) => SocketAddr::new(*address, endpoint.port),
-            HostName::Name(name) => tokio::net::lookup_host((name.as_str(), endpoint.port))
-                .await?
-                .next()
-                .ok_or(std::io::ErrorKind::AddrNotAvailable)?,
-        };
+        let address = find(&endpoint.host, endpoint.port).await?;
         let listeners = TcpListeners::bind(endpoint, address, self.workers)?;
-        let url = format!("tcp://{}", listeners.local);
-        let listener = self.listener(url, &endpoint.options, Sockets::PerWorker);
+        let scheme = match endpoint.security {
+            Security::Clear => "tcp",
+            Security::Tls => "tls",
+        };
+        let url = format!("{scheme}://{}", listeners.local);
+        let mut listener = self.listener(url, &endpoint.options, Sockets::PerWorker);
+        listener.security = endpoint.security;
         for (worker, socket) in listeners.sockets.into_iter().enumerate() {
             self.add(Source::Tcp(socket), listener.clone(), worker);
+        }
+        Ok(())
+    }
+
+    async fn bind_udp(&mut self, endpoint: &UdpEndpoint) -> std::io::Result<()> {
+        let address = find(&endpoint.host, endpoint.port).await?;
+        let bound = UdpSockets::bind(endpoint, address, self.workers)?;
+        let url = format!("udp://{}", bound.local);
+        let listener = self.listener(url, &StreamOptions::default(), Sockets::PerWorker);
+        for (worker, socket) in bound.sockets.into_iter().enumerate() {
+            self.add(Source::Udp(socket), listener.clone(), worker);
         }
         Ok(())
     }
@@ -196,7 +244,8 @@ impl Binding {
             passed.named(&endpoint.which)?
         };
         for (name, fd) in wanted {
-            let listener = self.listener(systemd_url(&name), &endpoint.options, Sockets::One);
+            let mut listener = self.listener(systemd_url(&name), &endpoint.options, Sockets::One);
+            listener.security = endpoint.security;
             self.add_inherited(inherited::take(fd)?, listener);
         }
         Ok(())
@@ -247,8 +296,21 @@ impl Binding {
         Listener {
             url,
             options: Arc::new(options.clone()),
+            security: Security::Clear,
+            tls: self.tls.clone(),
             sockets,
         }
+    }
+}
+
+/// Returns the address to listen on.
+async fn find(host: &HostName, port: u16) -> std::io::Result<SocketAddr> {
+    match host {
+        HostName::Address(address) => Ok(SocketAddr::new(*address, port)),
+        HostName::Name(name) => tokio::net::lookup_host((name.as_str(), port))
+            .await?
+            .next()
+            .ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into()),
     }
 }
 

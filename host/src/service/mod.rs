@@ -30,6 +30,7 @@ use crate::{
     manifest::Isolation,
     plugin::Plugin,
     reactor::{Handler, Holdings, Program, WorkerHandle, abort_on_panic},
+    tls::{TlsError, watch::Watch},
 };
 
 /// The worker threads, and the services on them.
@@ -78,6 +79,8 @@ pub struct Service {
     workers: BTreeMap<usize, WorkerHandle>,
     listening: Listening,
     stop: watch::Sender<bool>,
+    /// None if no listener has certificates.
+    certificates: Option<Watch>,
     /// One swap at a time.
     swapping: Mutex<()>,
 }
@@ -97,6 +100,15 @@ pub enum ServiceError {
         #[source]
         error: io::Error,
     },
+    /// The certificates of a listener cannot be loaded.
+    #[error("the certificates of {endpoint}")]
+    Tls {
+        /// Where.
+        endpoint: String,
+        /// Why not.
+        #[source]
+        error: TlsError,
+    },
     /// The isolation is not there yet.
     #[error("isolation `{0}` is not implemented yet; use `worker` or `service`")]
     Isolation(Isolation),
@@ -109,17 +121,30 @@ pub enum ServiceError {
         #[source]
         error: StartError,
     },
+    /// The plugin has no use for a listener.
+    #[error(
+        "listening on {endpoint}: {service} takes no datagrams: it exports no `datagram-handler`"
+    )]
+    NoDatagrams {
+        /// The service.
+        service: String,
+        /// The listener.
+        endpoint: String,
+    },
     /// A worker thread has ended, which it does only when the host itself is broken.
     #[error("a worker thread has ended")]
     WorkerEnded,
 }
 
 impl ServiceError {
-    /// Returns whether the operator can mend it by calling differently: the plugin refused its config, or the isolation is not there.
+    /// Returns whether the operator can mend it by calling differently: the plugin refused its config, or has no use for a listener; the isolation
+    /// is not there; or certificates are not in order.
     pub fn is_mistake(&self) -> bool {
         matches!(
             self,
             Self::Isolation(_)
+                | Self::Tls { .. }
+                | Self::NoDatagrams { .. }
                 | Self::Start {
                     error: StartError::Refused { .. },
                     ..
@@ -167,15 +192,26 @@ impl Host {
             }
             Isolation::Connection => return Err(ServiceError::Isolation(isolation)),
         };
+        if let Protocol::Plugin { plugin, .. } = &protocol
+            && !plugin.takes_datagrams()
+            && let Some(endpoint) = listen.iter().find(|it| matches!(it, Endpoint::Udp(_)))
+        {
+            return Err(ServiceError::NoDatagrams {
+                service: program.service.clone(),
+                endpoint: endpoint.to_string(),
+            });
+        }
         let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
-        let service = Service {
+        let mut service = Service {
             id,
             program,
             workers,
             listening,
             stop: watch::Sender::new(false),
+            certificates: None,
             swapping: Mutex::new(()),
         };
+        service.watch_certificates();
         let mut started = service.open(&protocol).await;
         if started.is_ok() {
             started = service.accept(sockets).await;
@@ -197,6 +233,33 @@ impl Service {
     /// Returns where the service listens, with real ports.
     pub fn listening(&self) -> &[Arc<str>] {
         self.listening.urls()
+    }
+
+    /// Loads the certificates of every listener again, without waiting until their files look different. Returns at once; the log says what came of it.
+    pub fn reload_certificates(&self) {
+        match &self.certificates {
+            Some(certificates) => certificates.reload(),
+            None => tracing::info!(
+                service = self.name(),
+                "no listener has certificates to load"
+            ),
+        }
+    }
+
+    /// Begins to watch the files of listeners' certificates. If no thread can be had for it, they are loaded again only by a new start.
+    fn watch_certificates(&mut self) {
+        let listeners = self.listening.certificates();
+        if listeners.is_empty() {
+            return;
+        }
+        match Watch::start(self.name(), listeners) {
+            Ok(watch) => self.certificates = Some(watch),
+            Err(error) => tracing::error!(
+                service = self.name(),
+                %error,
+                "certificates will not be loaded again: no thread can be started"
+            ),
+        }
     }
 
     /// Returns once the connections that the service was started with have ended: standard input and output, or sockets that were passed to the process

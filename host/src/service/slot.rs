@@ -22,12 +22,13 @@ use super::{
     listening::{GivenStream, Listener, Socket, Sockets, Source},
 };
 use crate::{
+    endpoint::Security,
     instance::{Instance, StartError},
     reactor::{
-        Accepted, Acceptor, CloseReason, Holdings, Origin, Program, Worker, WorkerHandle,
-        establish, is_establishing_needed,
+        Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
+        WorkerHandle, establish,
     },
-    transport::{Address, Transport, tcp},
+    transport::{Address, Transport, tcp, udp::Udp},
 };
 
 thread_local! {
@@ -142,6 +143,7 @@ impl Slot {
             Source::Tcp(socket) => Acceptor::tcp(socket, &listener.options)?,
             Source::Unix(socket) => Acceptor::unix(socket)?,
             Source::Stream(stream) => return self.accept_stream(*stream, &listener),
+            Source::Udp(socket) => return self.serve_datagrams(socket, listener.url, stop),
         };
         let take: Rc<dyn Fn(Accepted)> = match listener.sockets {
             Sockets::PerWorker => {
@@ -187,6 +189,41 @@ impl Slot {
         Ok(())
     }
 
+    /// Gives a datagram socket to each instance in turn, until the service ends: a drain is no end yet, the plugin says goodbye on it.
+    fn serve_datagrams(
+        self: &Rc<Self>,
+        socket: std::net::UdpSocket,
+        url: Arc<str>,
+        mut stop: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let udp = Rc::new(Udp::new(socket)?);
+        let slot = Rc::downgrade(self);
+        let open = move |udp: &Rc<Udp>| {
+            let Running { holdings, .. } = slot.upgrade()?.current()?;
+            holdings.open(udp, Origin::Configured(url.clone()))
+        };
+        let mut socket = open(&udp);
+        tokio::task::spawn_local(async move {
+            loop {
+                if let Some(socket) = socket.take()
+                    && socket.pump().await != CloseReason::Trapped
+                {
+                    return;
+                }
+                // The instance broke. The next one is made for the next packet, as for the next connection.
+                tokio::select! {
+                    readable = udp.readable() => if readable.is_err() { return },
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+                socket = open(&udp);
+                if socket.is_none() {
+                    tokio::time::sleep(NO_INSTANCE_PAUSE).await;
+                }
+            }
+        });
+        Ok(())
+    }
+
     /// Returns once what waited to be accepted is accepted, and the sockets are closed.
     pub(super) async fn accept_rest(&self) {
         let acceptors = self.acceptors.take();
@@ -210,10 +247,10 @@ impl Slot {
         }
         let in_time = tokio::time::timeout(deadline, holdings.emptied()).await;
         let left = holdings.connection_count();
-        if in_time.is_err() {
+        if in_time.is_err() || !holdings.sockets().is_empty() {
             holdings.finish(&CloseReason::Draining);
             // They end in their own tasks' next turn; a second is for a machine under load.
-            let _elapsed = tokio::time::timeout(Duration::from_secs(1), holdings.emptied()).await;
+            let _elapsed = tokio::time::timeout(Duration::from_secs(1), holdings.closed()).await;
         }
         // The last words are on their way; to exit now could destroy them.
         holdings.settled().await;
@@ -332,23 +369,35 @@ impl Slot {
 
     /// Takes a stream in: at once, or after what must come before. Returns the task that serves it, unless it is refused.
     fn take(self: &Rc<Self>, accepted: Accepted, listener: &Listener) -> Option<JoinHandle<()>> {
-        if !is_establishing_needed(&listener.options) {
-            return Some(tokio::task::spawn_local(self.admit(accepted, listener)?));
+        let first_tls = match listener.security {
+            Security::Clear => None,
+            Security::Tls => listener.tls.clone(),
+        };
+        if listener.options.proxy.is_none() && first_tls.is_none() {
+            let admitted = self.admit(accepted, listener, None)?;
+            return Some(tokio::task::spawn_local(admitted));
         }
         let Running { holdings, .. } = self.current()?;
         if self.is_full(&holdings) {
             return None;
         }
+        // The client takes the id home, to say where it has been when it comes again.
+        let id = holdings.next_id();
+        let first_tls = first_tls.map(|tls| (tls.config(), holdings.ticket(id)));
         self.establishing
             .count
             .set(self.establishing.count.get() + 1);
         let (slot, listener) = (self.clone(), listener.clone());
         Some(tokio::task::spawn_local(async move {
             let peer = accepted.1.1.clone();
-            let established = slot.establish(accepted, &listener).await;
+            let established = slot.establish(accepted, &listener, first_tls).await;
             // Now it counts as a connection, or not at all.
             let served = match established {
-                Ok(accepted) => slot.establishing.finish(|| slot.admit(accepted, &listener)),
+                Ok(accepted) => {
+                    let reserved = Some((&holdings, id));
+                    let admit = || slot.admit(accepted, &listener, reserved);
+                    slot.establishing.finish(admit)
+                }
                 Err(reason) => {
                     slot.establishing.finish(|| ());
                     slot.note_refusal(&listener, &peer, &reason);
@@ -361,10 +410,15 @@ impl Slot {
         }))
     }
 
-    async fn establish(&self, accepted: Accepted, listener: &Listener) -> Result<Accepted, String> {
+    async fn establish(
+        &self,
+        accepted: Accepted,
+        listener: &Listener,
+        first_tls: FirstTls,
+    ) -> Result<Accepted, String> {
         let limit = self.program.limits.handshake_time;
         let mut given_up = self.establishing.given_up.subscribe();
-        let steps = tokio::time::timeout(limit, establish(accepted, &listener.options));
+        let steps = tokio::time::timeout(limit, establish(accepted, &listener.options, first_tls));
         tokio::select! {
             biased;
             // The sender is this slot's. Once it was said that no connection comes any more, none does.
@@ -396,15 +450,23 @@ impl Slot {
         }
     }
 
-    /// Makes a stream a connection, and returns what serves it.
+    /// Makes a stream a connection, and returns what serves it. It may have an id already, of holdings that may be gone by now.
     fn admit(
         &self,
         (transport, addresses): Accepted,
         listener: &Listener,
+        reserved: Option<(&Rc<Holdings>, Id)>,
     ) -> Option<impl Future<Output = ()> + use<>> {
         let Running { holdings, .. } = self.current()?;
+        if self.is_full(&holdings) {
+            return None;
+        }
+        let id = match reserved {
+            Some((of, id)) if Rc::ptr_eq(of, &holdings) => id,
+            _ => holdings.next_id(),
+        };
         let origin = Origin::Configured(listener.url.clone());
-        (!self.is_full(&holdings)).then(|| holdings.accept(transport, addresses, origin))
+        Some(holdings.accept(id, transport, addresses, origin, listener.tls.clone()))
     }
 
     fn is_full(&self, holdings: &Holdings) -> bool {
@@ -521,6 +583,9 @@ const SHORT_LIVES: u32 = 5;
 
 /// Connections of one socket that are on their way to other workers; further ones stay with the worker that accepts.
 const MOST_HANDED: usize = 256;
+
+/// How long a datagram socket waits for an instance before it looks again, while packets wait in the kernel: 100 ms.
+const NO_INSTANCE_PAUSE: Duration = Duration::from_millis(100);
 
 /// After the first failure to make an instance: 1 s.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);

@@ -10,7 +10,13 @@ mod timers;
 
 mod outbound;
 
+mod forbidden;
+
+mod names;
+
 mod surroundings;
+
+mod bulk;
 
 use std::net::{IpAddr, SocketAddr};
 

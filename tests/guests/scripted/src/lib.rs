@@ -20,10 +20,13 @@ use std::{cell::RefCell, collections::HashMap, net::Ipv6Addr};
 use bindings::{
     exports::nethost::plugin::{deferred_handler, handler},
     nethost::plugin::{
+        bulk,
+        bulk::Extent,
         clock, deferred,
         deferred::Value,
-        log, random,
-        transport::{Connection, Group},
+        log, random, storage,
+        storage::File,
+        transport::{Connection, Group, TlsRole},
         types::{Address, CloseReason, Error, ErrorCode, Origin},
     },
 };
@@ -106,6 +109,7 @@ impl deferred_handler::Guest for Plugin {
             let outcome = match outcome {
                 Ok(Value::Nothing) => "ok".to_owned(),
                 Ok(Value::Ready) => "ready".to_owned(),
+                Ok(Value::Number(number)) => format!("number {number}"),
                 Ok(other) => format!("unexpected {other:?}"),
                 Err(Error { code, message }) => format!("error {} {message}", code_in_words(&code)),
             };
@@ -264,6 +268,10 @@ impl State {
             }
             return;
         }
+        if self.step_of_bulk(sender, target, word, rest) {
+            return;
+        }
+        let peer = self.peer(target);
         match word {
             "close" => peer.connection().close(),
             "abort" => peer.connection().abort(),
@@ -334,6 +342,59 @@ impl State {
         }
     }
 
+    /// Does what is about TLS and bulk, and says whether it was that.
+    fn step_of_bulk(&mut self, sender: u64, target: u64, word: &str, rest: &str) -> bool {
+        let connection = self.peers[&target].handle.as_ref();
+        let id = match (word, connection) {
+            ("start-tls", Some(connection)) => connection.start_tls(&match rest {
+                "server" => TlsRole::Server,
+                name => TlsRole::Client(name.to_owned()),
+            }),
+            ("send-file", Some(to)) => {
+                let (name, extent) = rest.split_once(' ').expect("send-file NAME EXTENT");
+                bulk::send_file(to, &file(name), extent_of(extent))
+            }
+            ("receive-file", Some(from)) => {
+                let (name, extent) = rest.split_once(' ').expect("receive-file NAME EXTENT");
+                bulk::receive_file(from, &file(name), extent_of(extent))
+            }
+            ("splice", Some(from)) => {
+                let (to, extent) = rest.split_once(' ').expect("splice TO EXTENT");
+                bulk::splice(
+                    from,
+                    self.peers[&number(to)].connection(),
+                    extent_of(extent),
+                )
+            }
+            ("tls", Some(connection)) => {
+                let info = connection.tls().map_or_else(
+                    || "none".to_owned(),
+                    |info| {
+                        let alpn = info
+                            .alpn
+                            .map(|alpn| String::from_utf8_lossy(&alpn).into_owned());
+                        format!(
+                            "{} {} alpn={} name={} certificates={} resumed={} from={}",
+                            info.version,
+                            info.cipher_suite,
+                            alpn.as_deref().unwrap_or("-"),
+                            info.server_name.as_deref().unwrap_or("-"),
+                            info.peer_certificates.len(),
+                            info.resumed,
+                            info.resumed_from
+                                .map_or_else(|| "-".to_owned(), |id| id.to_string()),
+                        )
+                    },
+                );
+                self.answer(sender, &info);
+                return true;
+            }
+            _ => return false,
+        };
+        self.started(sender, id, "");
+        true
+    }
+
     /// Does what is about no connection, and says whether it was that.
     fn step_of_instance(&mut self, sender: u64, word: &str, rest: &str) -> bool {
         match word {
@@ -361,6 +422,15 @@ impl State {
                 self.answer(sender, &words.join(" "));
             }
             "cancel" => deferred::cancel(number(rest)),
+            "progress" => {
+                let moved = bulk::progress(number(rest));
+                let words = moved.map_or_else(|| "none".to_owned(), |moved| moved.to_string());
+                self.answer(sender, &words);
+            }
+            "size" => match storage::named_file(rest).and_then(|file| file.size()) {
+                Ok(size) => self.answer(sender, &size.to_string()),
+                Err(error) => self.answer(sender, &code_in_words(&error.code)),
+            },
             "keep-last" => {
                 let last = self.later.keys().max().copied();
                 deferred::keep(last.expect("nothing was started"));
@@ -471,6 +541,22 @@ fn number(text: &str) -> u64 {
         .unwrap_or_else(|_| panic!("`{text}` is no number"))
 }
 
+/// `OFFSET LENGTH RATE`; `-` for none.
+fn extent_of(text: &str) -> Extent {
+    let mut words = text
+        .split(' ')
+        .map(|word| (word != "-").then(|| number(word)));
+    Extent {
+        offset: words.next().flatten().unwrap_or(0),
+        length: words.next().flatten(),
+        rate: words.next().flatten(),
+    }
+}
+
+fn file(name: &str) -> File {
+    storage::named_file(name).unwrap_or_else(|error| panic!("{}", error.message))
+}
+
 fn milliseconds(text: &str) -> u64 {
     number(text) * 1_000_000
 }
@@ -514,6 +600,10 @@ fn code_in_words(code: &ErrorCode) -> String {
         ErrorCode::NameNotFound => "name-not-found".to_owned(),
         ErrorCode::Limit => "limit".to_owned(),
         ErrorCode::Invalid => "invalid".to_owned(),
+        ErrorCode::Unsupported => "unsupported".to_owned(),
+        ErrorCode::Busy => "busy".to_owned(),
+        ErrorCode::Io => "io".to_owned(),
+        ErrorCode::Other(words) => format!("other({words})"),
         other => format!("{other:?}"),
     }
 }

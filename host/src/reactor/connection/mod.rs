@@ -4,26 +4,28 @@
 //! writes what was queued, one `writev` a connection, and the connection's own pump, a task that reads, waits for the kernel to take
 //! more, and ends the connection.
 
+mod pump;
+
+mod steps;
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
-    future::Future,
-    io::{self, IoSlice},
     pin::Pin,
     rc::{Rc, Weak},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{
-    io::ReadBuf,
-    time::{Instant, Sleep},
-};
+pub(crate) use steps::ListenerTls;
+pub use steps::TlsRole;
+use steps::{Intake, Steps};
+use tokio::time::{Instant, Sleep};
 
 use super::{
     group::Group,
-    handler::{CloseReason, Id, Origin, SessionKey},
+    handler::{CloseReason, Id, SessionKey},
     holdings::Holdings,
     outbox::Outbox,
     worker::Worker,
@@ -42,11 +44,17 @@ pub struct Connection {
     worker: Rc<Worker>,
     holdings: Rc<Holdings>,
     session: Cell<Option<SessionKey>>,
+    /// What it can show a peer when it becomes the server of TLS.
+    server_tls: ListenerTls,
     /// It came to a listener, and was not dialed.
     accepted: Cell<bool>,
     /// None once the connection is lost.
     transport: RefCell<Option<Transport>>,
     outbox: RefCell<Outbox>,
+    /// What comes after the outbox.
+    steps: RefCell<Steps>,
+    /// Where received bytes go, if not to the session.
+    intake: RefCell<Option<Intake>>,
     phase: Cell<Phase>,
     reading: Cell<Reading>,
     writing: Cell<Writing>,
@@ -130,38 +138,38 @@ impl Connection {
         if !self.is_writable() {
             return 0;
         }
-        let unsent = {
-            let mut outbox = self.outbox.borrow_mut();
-            outbox.push(data, &mut self.worker.pool());
-            outbox.len()
-        };
-        self.queued(unsent)
+        {
+            let mut steps = self.steps.borrow_mut();
+            let pool = &mut self.worker.pool();
+            match steps.last(data.len()) {
+                None => self.outbox.borrow_mut().push(data, pool),
+                Some(after) => after.push(data, pool),
+            }
+        }
+        self.queued()
     }
 
     /// Queues bytes without copying them.
     pub(super) fn write_shared(self: &Rc<Self>, data: &Bytes) {
         if self.is_writable() {
-            let unsent = {
-                let mut outbox = self.outbox.borrow_mut();
-                outbox.push_shared(data);
-                outbox.len()
-            };
-            self.queued(unsent);
+            match self.steps.borrow_mut().last(data.len()) {
+                None => self.outbox.borrow_mut().push_shared(data),
+                Some(after) => after.push_shared(data),
+            }
+            self.queued();
         }
     }
 
     /// Returns how many bytes are unsent.
     pub fn unsent(&self) -> usize {
-        self.outbox.borrow().len()
+        self.outbox.borrow().len() + self.steps.borrow().waiting()
     }
 
     /// Sends what is queued, then closes.
     pub fn close(&self) {
         if self.phase.get() == Phase::Open {
             self.phase.set(Phase::Closing);
-            self.arm(Some(
-                Instant::now() + self.holdings.program().limits.close_time,
-            ));
+            self.arm_close();
             self.wake();
         }
     }
@@ -212,7 +220,8 @@ impl Connection {
         self.phase.get() == Phase::Open && self.writing.get() == Writing::Flowing
     }
 
-    fn queued(self: &Rc<Self>, unsent: usize) -> usize {
+    fn queued(self: &Rc<Self>) -> usize {
+        let unsent = self.unsent();
         if unsent > self.holdings.program().limits.unsent {
             self.end(CloseReason::Limit("unsent bytes"));
             return 0;
@@ -221,7 +230,7 @@ impl Connection {
             self.congested.set(true);
             self.hold_source();
         }
-        if !self.dirty.get() && !self.blocked.get() {
+        if !self.dirty.get() && !self.blocked.get() && !self.outbox.borrow().is_empty() {
             self.dirty.set(true);
             self.worker.mark_dirty(self);
         }
@@ -237,6 +246,7 @@ impl Connection {
         id: Id,
         transport: Option<Transport>,
         (local, peer): (Address, Address),
+        server_tls: ListenerTls,
     ) -> Rc<Self> {
         Rc::new(Self {
             id,
@@ -245,9 +255,12 @@ impl Connection {
             worker,
             holdings,
             session: Cell::new(None),
+            server_tls,
             accepted: Cell::new(false),
             transport: RefCell::new(transport),
             outbox: RefCell::default(),
+            steps: RefCell::default(),
+            intake: RefCell::default(),
             phase: Cell::new(Phase::Open),
             reading: Cell::new(Reading::Flowing),
             writing: Cell::new(Writing::Flowing),
@@ -349,7 +362,9 @@ impl Connection {
         let pump_has_work = poll.is_pending()
             || self.congested.get() && outbox.len() <= LOW_WATER
             || outbox.is_empty()
-                && (self.phase.get() == Phase::Closing || self.writing.get() == Writing::Ending);
+                && (self.phase.get() == Phase::Closing
+                    || self.writing.get() == Writing::Ending
+                    || !self.steps.borrow().is_empty());
         drop(outbox);
         if pump_has_work {
             self.wake();
@@ -397,7 +412,7 @@ impl Connection {
         }
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if !self.pumping.get()
             && let Some(pump) = &*self.pump.borrow()
         {
@@ -410,6 +425,12 @@ impl Connection {
             deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
     }
 
+    /// Runs the time in which the peer must take what is queued.
+    fn arm_close(&self) {
+        let limit = self.holdings.program().limits.close_time;
+        self.arm(Some(Instant::now() + limit));
+    }
+
     fn moved(&self) {
         if self.last_active.get().is_some() {
             self.last_active.set(Some(Instant::now()));
@@ -417,281 +438,6 @@ impl Connection {
     }
 }
 
-// The pump.
-impl Connection {
-    /// Makes the session and serves the connection until it ends. Returns once the handler was told.
-    pub(super) async fn pump(self: Rc<Self>, origin: Origin) {
-        self.make(&origin);
-        self.serve().await;
-    }
-
-    /// Calls `connection_made`, and returns whether there is a session.
-    pub(super) fn make(self: &Rc<Self>, origin: &Origin) -> bool {
-        self.pumping.set(true);
-        self.accepted.set(matches!(origin, Origin::Configured(_)));
-        let session = self
-            .holdings
-            .handler()
-            .and_then(|handler| handler.connection_made(self, origin));
-        self.pumping.set(false);
-        self.session.set(session);
-        if session.is_none() {
-            self.close();
-        }
-        session.is_some()
-    }
-
-    /// Serves the connection until it ends.
-    pub(super) async fn serve(self: Rc<Self>) {
-        let reason = std::future::poll_fn(|cx| self.poll(cx)).await;
-        let transport = self.lose(&reason);
-        let holdings = self.holdings.clone();
-        if let Some(transport) = transport {
-            linger(transport, self).await;
-        }
-        holdings.lingered();
-    }
-
-    fn poll(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        {
-            let mut pump = self.pump.borrow_mut();
-            if !pump
-                .as_ref()
-                .is_some_and(|waker| waker.will_wake(cx.waker()))
-            {
-                *pump = Some(cx.waker().clone());
-            }
-        }
-        self.pumping.set(true);
-        let poll = self.poll_turn(cx);
-        self.pumping.set(false);
-        poll
-    }
-
-    fn poll_turn(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let mut reads = 0;
-        loop {
-            if let Some(reason) = self.fate.borrow_mut().take() {
-                return Poll::Ready(reason);
-            }
-            if self.blocked.get() && self.poll_flush(cx).is_ready() {
-                self.blocked.set(false);
-                continue;
-            }
-            if self.outbox.borrow().is_empty() {
-                if self.phase.get() == Phase::Closing {
-                    return Poll::Ready(match self.reading.get() {
-                        Reading::Ended => CloseReason::Done,
-                        Reading::Flowing | Reading::Paused => CloseReason::ClosedHere,
-                    });
-                }
-                if self.writing.get() == Writing::Ending {
-                    self.writing.set(Writing::Ended);
-                    if let Some(transport) = &*self.transport.borrow()
-                        && transport.shutdown_write().is_err()
-                    {
-                        return Poll::Ready(CloseReason::Reset);
-                    }
-                    continue;
-                }
-            }
-            if self.reading.get() == Reading::Ended && self.writing.get() == Writing::Ended {
-                return Poll::Ready(CloseReason::Done);
-            }
-            if self.congested.get() && self.outbox.borrow().len() <= LOW_WATER {
-                self.congested.set(false);
-                self.release_sources(Holds::These(Vec::new()));
-                if let (Some(handler), Some(session)) = (self.holdings.handler(), self.session())
-                    && self.phase.get() == Phase::Open
-                {
-                    handler.writable(self, session);
-                }
-                continue;
-            }
-            if self.is_reading() {
-                let others_wait = reads > 0 && self.worker.dirty_connections() > 1;
-                if reads == READS_PER_TURN || others_wait {
-                    // The others first.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                reads += 1;
-                if self.poll_receive(cx).is_ready() {
-                    continue;
-                }
-            }
-            if let Some(reason) = self.poll_timer(cx) {
-                return Poll::Ready(reason);
-            }
-            return Poll::Pending;
-        }
-    }
-
-    fn is_reading(&self) -> bool {
-        self.phase.get() == Phase::Open
-            && self.reading.get() == Reading::Flowing
-            && !self.congested.get()
-            && self.held.get() == 0
-    }
-
-    /// Reads once and hands over what came.
-    fn poll_receive(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut memory = self.worker.take_read_buffer();
-        let mut buffer = ReadBuf::new(&mut memory);
-        let result = match &mut *self.transport.borrow_mut() {
-            Some(transport) => transport.poll_read(cx, &mut buffer),
-            None => Poll::Pending,
-        };
-        let result = match result {
-            Poll::Ready(result) => result,
-            Poll::Pending => {
-                self.worker.give_read_buffer(memory);
-                return Poll::Pending;
-            }
-        };
-        let data = buffer.filled();
-        match (result, self.holdings.handler(), self.session()) {
-            (Err(error), _, _) => {
-                tracing::debug!(connection = self.id.0, peer = %self.peer, %error, "reading");
-                self.end(CloseReason::Reset);
-            }
-            (Ok(()), Some(handler), Some(session)) => {
-                self.moved();
-                if data.is_empty() {
-                    self.reading.set(Reading::Ended);
-                    handler.read_closed(self, session);
-                } else {
-                    self.holdings.traffic.received(data.len());
-                    handler.data_received(self, session, data);
-                    // Much is not worth joining to more: sent now, it is still in the processor's cache, and so is the buffer for
-                    // the next connection.
-                    if self.outbox.borrow().len() >= EAGER_FLUSH {
-                        self.flush();
-                    }
-                }
-            }
-            (Ok(()), _, _) => self.end(CloseReason::Trapped),
-        }
-        self.worker.give_read_buffer(memory);
-        Poll::Ready(())
-    }
-
-    /// Writes until nothing is left (ready) or the kernel takes no more (pending, and `blocked`). An error seals the connection's fate.
-    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut transport = self.transport.borrow_mut();
-        let Some(transport) = &mut *transport else {
-            return Poll::Ready(());
-        };
-        let mut outbox = self.outbox.borrow_mut();
-        while !outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
-            let filled = outbox.slices(&mut slices);
-            let written = match transport.poll_write(cx, slices.get(..filled).unwrap_or_default()) {
-                Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                other => other,
-            };
-            self.blocked.set(written.is_pending());
-            match ready!(written) {
-                Ok(count) => {
-                    outbox.advance(count, &mut self.worker.pool());
-                    self.holdings.traffic.sent(count);
-                    self.moved();
-                }
-                Err(error) => {
-                    tracing::debug!(connection = self.id.0, peer = %self.peer, %error, "writing");
-                    outbox.clear();
-                    self.end(CloseReason::Reset);
-                }
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// Returns why the connection must end if its timer says so: an idle timeout, or a `close` that the peer does not let finish.
-    fn poll_timer(&self, cx: &mut Context<'_>) -> Option<CloseReason> {
-        loop {
-            let mut timer = self.timer.borrow_mut();
-            if timer.as_mut()?.as_mut().poll(cx).is_pending() {
-                return None;
-            }
-            *timer = None;
-            drop(timer);
-            if self.phase.get() == Phase::Closing {
-                return Some(CloseReason::Limit("time to close"));
-            }
-            let deadline = self
-                .idle_timeout
-                .get()
-                .zip(self.last_active.get())
-                .and_then(|(timeout, active)| active.checked_add(timeout))?;
-            if deadline <= Instant::now() {
-                return Some(CloseReason::Idle);
-            }
-            self.arm(Some(deadline));
-        }
-    }
-
-    /// Takes the connection out of everything and tells the handler. Returns the transport if it is to be closed gently.
-    fn lose(self: &Rc<Self>, reason: &CloseReason) -> Option<Transport> {
-        self.phase.set(Phase::Lost);
-        self.pump.borrow_mut().take();
-        self.outbox.borrow_mut().clear();
-        self.timer.borrow_mut().take();
-        for group in self.groups.borrow_mut().drain(..) {
-            if let Some(group) = group.upgrade() {
-                group.forget(self.id);
-            }
-        }
-        self.release_sources(Holds::GaveUp);
-        self.holdings.lost(self);
-        let transport = self.transport.borrow_mut().take()?;
-        if let (Some(session), Some(handler)) = (self.session.take(), self.holdings.handler()) {
-            handler.connection_lost(self, session, reason);
-        }
-        match reason {
-            CloseReason::ClosedHere => transport.shutdown_write().is_ok().then_some(transport),
-            CloseReason::AbortedHere | CloseReason::Limit(_) => {
-                transport.reset_on_drop();
-                None
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Reads and forgets what the peer still sends, until it closes or a second has passed: closing a socket with unread bytes resets
-/// the connection, and could destroy the answer that is on its way.
-async fn linger(mut transport: Transport, connection: Rc<Connection>) {
-    let discard = std::future::poll_fn(|cx| {
-        for _ in 0..READS_PER_TURN {
-            let mut memory = connection.worker.take_read_buffer();
-            let mut buffer = ReadBuf::new(&mut memory);
-            let result = transport.poll_read(cx, &mut buffer);
-            let ended = buffer.filled().is_empty();
-            connection.worker.give_read_buffer(memory);
-            if ready!(result).is_err() || ended {
-                return Poll::Ready(());
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    });
-    // When the time is up the socket is closed as it is.
-    let _elapsed = tokio::time::timeout(LINGER, discard).await;
-}
-
-/// Reads of one connection before the other tasks of the worker get their turn.
-const READS_PER_TURN: usize = 8;
-
 /// How long a congested connection holds up those that feed it: 2 s. A peer that takes less than the 64 KiB of the high-water mark in that time
 /// gets what its limit of unsent bytes allows, and is closed when that is used up.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Unsent bytes that are written as soon as a read was answered, and not at the end of the turn: 8 KiB.
-const EAGER_FLUSH: usize = 8 << 10;
-
-/// Chunks that one `writev` takes; 64 lines of a busy channel leave in one system call.
-const SLICES_PER_WRITE: usize = 64;
-
-/// How long a closed connection waits for the peer's end: 1 s, several round trips.
-const LINGER: Duration = Duration::from_secs(1);
