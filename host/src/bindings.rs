@@ -12,10 +12,11 @@
 
 wasmtime::component::bindgen!({
     path: "../wit",
-    world: "swappable-plugin",
+    world: "everything",
     imports: { default: trappable },
     with: {
         "nethost:plugin/storage.file": crate::files::HostFile,
+        "nethost:plugin/datagram.socket": crate::reactor::Socket,
         "nethost:plugin/transport.connection": crate::reactor::Connection,
         "nethost:plugin/transport.group": crate::reactor::Group,
     },

@@ -111,6 +111,8 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files! {
     "bulk.wit"
     "clock.wit"
+    "datagram-handler.wit"
+    "datagram.wit"
     "deferred-handler.wit"
     "deferred.wit"
     "handler.wit"

@@ -143,6 +143,20 @@ impl Grants {
         })
     }
 
+    /// Returns whether a multicast group may be joined: a grant of its address, or of a network that it is in, at any port.
+    pub fn allows_group(&self, group: IpAddr) -> bool {
+        let group = unmap(group);
+        self.connect
+            .iter()
+            .any(|ConnectGrant(target)| match target {
+                Target::Ip {
+                    host: HostPattern::Network(network),
+                    ..
+                } => network.contains(&group),
+                Target::Ip { .. } | Target::Unix(_) => false,
+            })
+    }
+
     /// Returns whether a UNIX socket may be connected to: a grant names exactly it.
     pub fn allows_unix(&self, name: &UnixName) -> bool {
         let mut targets = self.connect.iter().map(|ConnectGrant(target)| target);
@@ -459,6 +473,21 @@ mod tests {
                 "{grant} {name} {port:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_group_needs_a_grant_of_its_address() {
+        let group = "224.0.0.251".parse().unwrap();
+        for (grant, allowed) in [
+            ("224.0.0.251:5353", true),
+            ("224.0.0.0/24:*", true),
+            ("224.0.0.252:5353", false),
+            ("*:*", false),
+            ("x.test:5353", false),
+        ] {
+            assert_eq!(grants(&[grant]).allows_group(group), allowed, "{grant}");
+        }
+        assert!(!Grants::default().allows_group(group));
     }
 
     #[test]

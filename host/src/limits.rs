@@ -14,11 +14,14 @@ pub struct Limits {
     pub callback_time: Duration,
     /// Processor time of instantiation, `configure`, `save` and `restore`, each. Default 5 s.
     pub setup_time: Duration,
-    /// Open connections of one instance. Default 50,000: wasmtime allows 100,000 handles in a store, and a session takes two. A further
+    /// Open connections and datagram sockets of one instance. Default 50,000: wasmtime allows 100,000 handles in a store, and a session takes two. A further
     /// connection is closed at once.
     pub connections: usize,
-    /// Unsent bytes of one connection. Default 1 MiB. The connection is closed with the reason `limit`.
+    /// Unsent bytes of one connection or socket. Default 1 MiB. The connection is closed with the reason `limit`; a datagram is dropped.
     pub unsent: usize,
+    /// Bytes of one datagram that are taken. Default 65,527, all that UDP can carry (RFC 768: a length of 16 bits, of which the header is 8 bytes). What is
+    /// longer is cut, and the plugin is told.
+    pub datagram: usize,
     /// Operations in flight (timers included) of one instance. Default 200,000: a few for each connection. A further one completes with `limit`.
     pub operations: usize,
     /// Memberships in groups of one instance, all groups together. Default 1,000,000: twenty for each connection. A further one is a trap.
@@ -32,7 +35,7 @@ pub struct Limits {
     pub open_files: usize,
     /// How long `close` waits for the peer to take what is queued. Default 30 s; then the connection is aborted.
     pub close_time: Duration,
-    /// How long an outbound connection may take, look-up included. Default 30 s.
+    /// How long an outbound connection or a look-up may take, and the first includes the second. Default 30 s.
     pub connect_time: Duration,
     /// How long a stream that was accepted may take until it is a connection: the header of the PROXY protocol and the handshake of TLS, both together; and the
     /// handshake of `start-tls`. Default 10 s: section 2 of the PROXY protocol's specification wants at least 3, so that a lost segment is sent again.
@@ -49,6 +52,7 @@ impl Default for Limits {
             setup_time: Duration::from_secs(5),
             connections: 50_000,
             unsent: 1 << 20,
+            datagram: LONGEST_DATAGRAM,
             operations: 200_000,
             memberships: 1_000_000,
             hostcall_bytes: 4 << 20,
@@ -69,3 +73,16 @@ pub const LOW_WATER: usize = 16 << 10;
 
 /// The most bytes that one `data-received` brings: 64 KiB.
 pub const READ_SIZE: usize = 64 << 10;
+
+/// The most datagrams that one `datagrams-received` brings, and that one system call receives or sends: 64. The costs of the call are shared by then;
+/// and 64 datagrams of 1,024 bytes are the 64 KiB of one call.
+pub const DATAGRAM_BATCH: usize = 64;
+
+/// The most payload that one `datagrams-received` brings: 64 KiB, as with a connection. The longest datagram fits.
+pub const DATAGRAM_BYTES: usize = 64 << 10;
+
+/// The most datagrams of one `send`, and that wait for the kernel to take them: 1,024.
+pub const DATAGRAMS_UNSENT: usize = 1024;
+
+/// Bytes of the longest payload that UDP can carry: 65,535, less the header (RFC 768).
+pub const LONGEST_DATAGRAM: usize = 65_527;

@@ -10,7 +10,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::{
     bindings::exports::nethost::plugin::{
-        deferred_handler, handler, session_swap_handler, swap_handler,
+        datagram_handler, deferred_handler, handler, session_swap_handler, swap_handler,
     },
     engine::Engine,
     inspect::{self, Description, Unfit},
@@ -33,6 +33,7 @@ pub struct Plugin {
 pub(crate) struct ExportIndices {
     pub(crate) handler: handler::GuestIndices,
     pub(crate) deferred_handler: Option<deferred_handler::GuestIndices>,
+    pub(crate) datagram_handler: Option<datagram_handler::GuestIndices>,
     pub(crate) swap: Option<(
         swap_handler::GuestIndices,
         session_swap_handler::GuestIndices,
@@ -89,6 +90,11 @@ impl Plugin {
         self.exports.swap.is_some()
     }
 
+    /// Returns whether the plugin serves datagrams.
+    pub fn takes_datagrams(&self) -> bool {
+        self.exports.datagram_handler.is_some()
+    }
+
     fn compile(
         engine: &Engine,
         path: &Path,
@@ -109,6 +115,9 @@ impl Plugin {
             handler: handler::GuestIndices::new(&pre)?,
             deferred_handler: has("deferred-handler")
                 .then(|| deferred_handler::GuestIndices::new(&pre))
+                .transpose()?,
+            datagram_handler: has("datagram-handler")
+                .then(|| datagram_handler::GuestIndices::new(&pre))
                 .transpose()?,
             swap: if has("swap-handler") && has("session-swap-handler") {
                 Some((

@@ -30,7 +30,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 const WIT: &str = "../../wit";
-const WORLDS: [(&str, &str); 2] = [
+const WORLDS: [(&str, &str); 4] = [
     ("PLUGIN", "plugin"),
     ("SWAPPABLE_PLUGIN", "swappable-plugin"),
+    ("DATAGRAM_PLUGIN", "datagram-plugin"),
+    ("EVERYTHING", "everything"),
 ];

@@ -52,6 +52,11 @@ impl Client {
         Self::of(Stream::Tcp(stream))
     }
 
+    /// Takes one end of a UNIX socket that is connected.
+    pub fn connected(stream: UnixStream) -> Self {
+        Self::of(Stream::Unix(stream))
+    }
+
     fn of(stream: Stream) -> Self {
         let this = Self {
             stream,

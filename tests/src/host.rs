@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read},
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -22,6 +23,9 @@ pub struct Run {
     plugin: PathBuf,
     arguments: Vec<OsString>,
     listeners: usize,
+    /// What starts it, if not this process itself.
+    starter: Vec<OsString>,
+    stdin: Option<OwnedFd>,
 }
 
 impl Run {
@@ -31,7 +35,24 @@ impl Run {
             plugin: plugin.as_ref().to_owned(),
             arguments: Vec::new(),
             listeners: 0,
+            starter: Vec::new(),
+            stdin: None,
         }
+    }
+
+    /// Has a program start the host, which gets the host's program and arguments as its last arguments.
+    pub fn started_by(mut self, starter: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let starter = starter.into_iter();
+        self.starter = starter.map(|part| part.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Passes a descriptor as number 3, after these assignments of a shell; `$$` there is the host's process.
+    pub fn passing(self, fd: impl Into<OwnedFd>, assignments: &str) -> Self {
+        let script = format!("exec 3<&0 </dev/null; {assignments} exec \"$@\"");
+        let mut this = self.started_by(["sh", "-c", &script, "sh"]);
+        this.stdin = Some(fd.into());
+        this
     }
 
     /// Adds a listener.
@@ -60,8 +81,8 @@ impl Run {
     ///
     /// With the host's log if it does not.
     pub fn start(self) -> Host {
-        let this = self.with_listener();
-        let host = Host::spawn(this.command(), this.listeners);
+        let mut this = self.with_listener();
+        let host = Host::spawn(this.command(), this.stdin.take());
         let deadline = Instant::now() + DEADLINE;
         while host.listening().len() < this.listeners {
             assert!(
@@ -75,8 +96,8 @@ impl Run {
 
     /// Runs the host, which is expected to end by itself at once.
     pub fn ended(self) -> Ended {
-        let this = self.with_listener();
-        Host::spawn(this.command(), 0).ended()
+        let mut this = self.with_listener();
+        Host::spawn(this.command(), this.stdin.take()).ended()
     }
 
     fn with_listener(self) -> Self {
@@ -87,8 +108,14 @@ impl Run {
         }
     }
 
-    fn command(&self) -> Command {
+    /// Returns the call, for a test that has its own standard input and output for it.
+    pub fn command(&self) -> Command {
         let mut command = places::host();
+        if let Some((program, arguments)) = self.starter.split_first() {
+            let host = std::mem::replace(&mut command, Command::new(program));
+            command.args(arguments).arg(host.get_program());
+            command.env_remove("RUST_LOG").env_remove("NETHOST_LOG");
+        }
         command.arg("run").arg(&self.plugin).args(&self.arguments);
         command
     }
@@ -103,9 +130,9 @@ pub struct Host {
 }
 
 impl Host {
-    fn spawn(mut command: Command, _listeners: usize) -> Self {
+    fn spawn(mut command: Command, stdin: Option<OwnedFd>) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -278,7 +305,7 @@ pub struct Ended {
 pub fn nethost(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
     let mut command = places::host();
     command.args(arguments);
-    Host::spawn(command, 0).ended()
+    Host::spawn(command, None).ended()
 }
 
 /// Lines that a thread of their own reads.

@@ -33,12 +33,18 @@ impl Running {
     /// Starts one on a free port of 127.0.0.1; `config` is a JSON object with every key of the plugin's manifest.
     pub fn start(component: &Path, config: &str, isolation: Isolation, workers: usize) -> Self {
         let program = program(Limits::default());
-        Self::start_with(program, component, config, isolation, workers)
+        Self::start_with(program, component, config, isolation, workers, &[ANYWHERE])
     }
 
     /// Starts one with one instance that has these limits, and may connect to everything on loopback.
     pub fn limited(limits: Limits, component: &Path) -> Self {
-        Self::start_with(program(limits), component, "{}", Isolation::Service, 1)
+        Self::listening(limits, component, &[ANYWHERE])
+    }
+
+    /// Starts one with one instance that has these limits, on these listeners; the first must be TCP.
+    pub fn listening(limits: Limits, component: &Path, urls: &[&str]) -> Self {
+        let program = program(limits);
+        Self::start_with(program, component, "{}", Isolation::Service, 1, urls)
     }
 
     fn start_with(
@@ -47,19 +53,20 @@ impl Running {
         config: &str,
         isolation: Isolation,
         workers: usize,
+        urls: &[&str],
     ) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.unwrap_or_else(|error| panic!("a runtime: {error}"));
         let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
         let host = Host::start(workers).unwrap_or_else(|error| panic!("workers: {error}"));
-        let anywhere = "tcp://127.0.0.1:0".parse();
+        let endpoint = |url: &&str| url.parse().unwrap_or_else(|error| panic!("{error}"));
         let spec = ServiceSpec {
             program,
             protocol: Protocol::Plugin {
                 plugin: load(component),
                 config: config.into(),
             },
-            listen: anywhere.into_iter().collect(),
+            listen: urls.iter().map(endpoint).collect(),
             isolation,
         };
         let service = runtime.block_on(host.serve(spec));
@@ -76,6 +83,13 @@ impl Running {
         Serves::connect(self)
     }
 
+    /// Returns where a TCP listener is.
+    pub fn address_of(&self, index: usize) -> SocketAddr {
+        let url = self.service.listening().get(index);
+        let address = url.and_then(|url| url.strip_prefix("tcp://")?.parse().ok());
+        address.expect("it listens on TCP")
+    }
+
     /// Swaps the plugin.
     pub fn swap(&self, component: &Path, config: &str) -> Result<Swapped, SwapError> {
         let swap = self.service.swap(load(component), config.into());
@@ -90,9 +104,7 @@ impl Running {
 
 impl Serves for Running {
     fn address(&self) -> SocketAddr {
-        let url = self.service.listening().first();
-        let address = url.and_then(|url| url.strip_prefix("tcp://")?.parse().ok());
-        address.expect("it listens on TCP")
+        self.address_of(0)
     }
 }
 
@@ -118,3 +130,6 @@ fn load(component: &Path) -> Arc<Plugin> {
     let plugin = Plugin::load(engine, component);
     Arc::new(plugin.unwrap_or_else(|error| panic!("{error}")))
 }
+
+/// A free port.
+const ANYWHERE: &str = "tcp://127.0.0.1:0";

@@ -139,6 +139,14 @@ fn what_is_typed_wrongly_exits_2_and_names_it() {
         ),
         (&["run", echo, "--allow-connect", "a:99999"], &["99999"]),
         (
+            &["run", echo, "--allow-connect", "0.0.0.0:7"],
+            &["0.0.0.0:7", "`*` is any host"],
+        ),
+        (
+            &["run", echo, "--nameserver", "dns.test"],
+            &["dns.test", "--nameserver", "192.0.2.1:5353"],
+        ),
+        (
             &["run", echo, "--drain-timeout", "soon"],
             &["soon", "--drain-timeout"],
         ),

@@ -168,13 +168,15 @@ fn start_log(asked: Option<&str>, format: LogFormat, writer: BoxMakeWriter) -> a
     Ok(())
 }
 
-/// A level alone is for this program and its plugins; its libraries stay at `warn`, or at that level if it is sterner.
+/// A level alone is for this program and its plugins; its libraries stay at `warn`, or at that level if it is sterner. The resolver's say nothing: whoever
+/// answers a plugin's look-up could fill the log.
 fn filter(asked: Option<&str>) -> anyhow::Result<EnvFilter> {
     let asked = asked.map(str::trim).filter(|asked| !asked.is_empty());
     let directives = match asked.map(str::to_ascii_lowercase).as_deref() {
-        None => "warn,nethost=info".to_owned(),
-        Some(level @ ("off" | "error" | "warn")) => level.to_owned(),
-        Some(level @ ("info" | "debug" | "trace")) => format!("warn,nethost={level}"),
+        None => format!("warn,{QUIET},nethost=info"),
+        Some("off") => "off".to_owned(),
+        Some(level @ ("error" | "warn")) => format!("{level},{QUIET}"),
+        Some(level @ ("info" | "debug" | "trace")) => format!("warn,{QUIET},nethost={level}"),
         Some(_) => asked.unwrap_or_default().to_owned(),
     };
     EnvFilter::builder()
@@ -183,6 +185,9 @@ fn filter(asked: Option<&str>) -> anyhow::Result<EnvFilter> {
         .map_err(|error| anyhow::anyhow!("invalid log filter `{directives}`: {error}"))
         .or_mistake()
 }
+
+/// The libraries that log what comes from the network.
+const QUIET: &str = "hickory_net=off,hickory_resolver=off";
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
@@ -232,9 +237,19 @@ mod tests {
     #[test]
     fn a_level_alone_is_for_this_program() {
         for (asked, expected) in [
-            (None, "nethost=info,warn"),
-            (Some(""), "nethost=info,warn"),
-            (Some("DEBUG"), "nethost=debug,warn"),
+            (
+                None,
+                "hickory_resolver=off,hickory_net=off,nethost=info,warn",
+            ),
+            (
+                Some(""),
+                "hickory_resolver=off,hickory_net=off,nethost=info,warn",
+            ),
+            (
+                Some("DEBUG"),
+                "hickory_resolver=off,hickory_net=off,nethost=debug,warn",
+            ),
+            (Some("error"), "hickory_resolver=off,hickory_net=off,error"),
             (Some("off"), "off"),
             (
                 Some("info,nethost::reactor=trace"),

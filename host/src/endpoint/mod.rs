@@ -12,7 +12,7 @@
 //! | `fd://3` | a socket that the parent process opened: listening, connected, or for datagrams |
 //! | `stdio:` | one connection: standard input and output |
 //!
-//! Options follow as `?name=value&...`; [`options`] says which there are, and in which direction each has a meaning. One that is unknown, or
+//! Options follow as `?name=value&...`; `options.rs` says which there are, and in which direction each has a meaning. One that is unknown, or
 //! wrong, is an error that names it.
 
 mod options;

@@ -7,7 +7,7 @@
 //! | `keepalive=off\|30s` | tcp, tls, systemd, fd | both | idle time after which the kernel probes the peer, 1 to 32767 seconds; default off |
 //! | `proxy=v1\|v2\|auto` | all streams | both | the PROXY protocol: listening, every connection must begin with this version's header; connecting, it is sent. `auto` takes both |
 //! | `proxy-from=NET,...` | tcp, tls, systemd, fd | listening | peers that may send that header, others are closed; default loopback |
-//! | `bind=ADDRESS` | tcp, tls, udp | connecting | the local address |
+//! | `bind=ADDRESS` | tcp, tls, udp | connecting | the local address: any that this machine has, the port is the system's choice; peers of the other family are not tried |
 //! | `timeout=10s` | tcp, tls, unix | connecting | time for look-up, connection and handshake together, 1ms to 10m; default 30s, which is also the service's limit |
 //! | `cert=PATH` | all streams | listening | certificate chain in PEM, or a directory of them; may be repeated, the name that the client asks for (SNI) chooses |
 //! | `key=FILE` | all streams | listening | private key of the `cert` before it, if it is not in the same file |
@@ -41,9 +41,10 @@ pub struct StreamOptions {
     pub proxy: Option<ProxyHeader>,
     /// Peers that may send such a header. Default: loopback.
     pub proxy_from: Vec<IpNet>,
-    /// The local address of a connection that is made. None (the default): the system chooses.
+    /// The local address of a connection that is made. None (the default): the system chooses. A plugin may name any that this machine has: where it
+    /// may connect to is decided by the destination alone, and a source on loopback reaches nothing but loopback.
     pub bind: Option<IpAddr>,
-    /// Time to connect in, handshake included. None (the default): the service's limit.
+    /// Time to connect in, look-up and handshake included. None (the default): the service's limit.
     pub timeout: Option<Duration>,
     /// How it is secured.
     pub tls: TlsOptions,

@@ -1,7 +1,10 @@
 //! The reactor's types as the contract's.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use crate::{
     bindings::nethost::plugin::{
+        datagram::Packet as WitPacket,
         deferred::Value as WitValue,
         transport::TlsInfo as WitTlsInfo,
         types::{
@@ -9,8 +12,8 @@ use crate::{
             Origin as WitOrigin, SocketAddress,
         },
     },
-    endpoint::map,
-    reactor::{CloseReason, ErrorKind, Id, OperationError, Origin, Outcome, Value},
+    endpoint::{map, unmap},
+    reactor::{CloseReason, ErrorKind, Id, OperationError, Origin, Outcome, Packet, Value},
     tls::info::TlsInfo,
     transport::Address,
 };
@@ -18,16 +21,13 @@ use crate::{
 pub(crate) fn address(address: &Address) -> WitAddress {
     match address {
         Address::Socket(address) => {
-            let ip = u128::from(map(address.ip()));
+            let ip = halves(map(address.ip()).to_bits());
             let scope = match address {
                 std::net::SocketAddr::V4(_) => 0,
                 std::net::SocketAddr::V6(address) => address.scope_id(),
             };
-            // The halves of 128 bits are 64 bits.
-            let high = u64::try_from(ip >> 64).unwrap_or(0);
-            let low = u64::try_from(ip & u128::from(u64::MAX)).unwrap_or(0);
             WitAddress::Socket(SocketAddress {
-                ip: (high, low),
+                ip,
                 port: address.port(),
                 scope,
             })
@@ -37,6 +37,58 @@ pub(crate) fn address(address: &Address) -> WitAddress {
                 .map(|path| path.to_string_lossy().into_owned()),
         ),
         Address::Other(what) => WitAddress::Other((*what).to_owned()),
+    }
+}
+
+/// Returns the address of a group, if it is an address of IP.
+pub(crate) fn ip(address: &WitAddress) -> Option<IpAddr> {
+    match address {
+        WitAddress::Socket(address) => {
+            let ip = Ipv6Addr::from_bits(join(address.ip));
+            Some(unmap(IpAddr::V6(ip)))
+        }
+        WitAddress::Path(_) | WitAddress::Other(_) => None,
+    }
+}
+
+/// A packet as the contract has it.
+pub(crate) fn packet(packet: &Packet) -> WitPacket {
+    WitPacket {
+        length: packet.length,
+        port: packet.port,
+        truncated: packet.truncated,
+        peer: halves(packet.peer),
+        local: halves(packet.local),
+        scope: packet.scope,
+    }
+}
+
+/// A packet as the reactor has it.
+pub(crate) fn packet_of(packet: &WitPacket) -> Packet {
+    Packet {
+        length: packet.length,
+        port: packet.port,
+        truncated: packet.truncated,
+        peer: join(packet.peer),
+        local: join(packet.local),
+        scope: packet.scope,
+    }
+}
+
+/// The halves of 128 bits, high and low.
+fn halves(bits: u128) -> (u64, u64) {
+    let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+    (half(bits >> 64), half(bits))
+}
+
+fn join((high, low): (u64, u64)) -> u128 {
+    u128::from(high) << 64 | u128::from(low)
+}
+
+pub(crate) fn error(error: OperationError) -> Error {
+    Error {
+        code: error_code(error.kind),
+        message: error.message,
     }
 }
 
@@ -70,13 +122,6 @@ pub(crate) fn outcome(outcome: Outcome) -> Result<WitValue, Error> {
     }
 }
 
-pub(crate) fn error(error: OperationError) -> Error {
-    Error {
-        code: error_code(error.kind),
-        message: error.message,
-    }
-}
-
 pub(crate) fn tls_info((info, resumed_from): (TlsInfo, Option<Id>)) -> WitTlsInfo {
     WitTlsInfo {
         version: info.version.to_owned(),
@@ -104,6 +149,7 @@ fn error_code(kind: ErrorKind) -> ErrorCode {
         ErrorKind::Busy => ErrorCode::Busy,
         ErrorKind::Full => ErrorCode::Full,
         ErrorKind::Tls => ErrorCode::Other("tls".to_owned()),
+        ErrorKind::NotFound => ErrorCode::NotFound,
         ErrorKind::Io => ErrorCode::Io,
     }
 }

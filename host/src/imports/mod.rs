@@ -4,6 +4,8 @@
 
 mod transport;
 
+mod datagram;
+
 mod deferred;
 
 mod storage;
@@ -21,14 +23,15 @@ pub(crate) mod convert;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::{
-    bindings::{SwappablePlugin, nethost::plugin::types},
+    bindings::{Everything, nethost::plugin::types},
     instance::State,
 };
 
 /// Offers the contract to components.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    SwappablePlugin::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
-    transport::add_writes(linker)
+    Everything::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+    transport::add_writes(linker)?;
+    datagram::add_send(linker)
 }
 
 impl types::Host for State {}

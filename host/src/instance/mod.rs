@@ -20,8 +20,12 @@ use wasmtime::{
 };
 
 use crate::{
-    bindings::exports::nethost::plugin::{
-        deferred_handler, handler, session_swap_handler, swap_handler, swap_handler::Refusal,
+    bindings::{
+        exports::nethost::plugin::{
+            datagram_handler, deferred_handler, handler, session_swap_handler, swap_handler,
+            swap_handler::Refusal,
+        },
+        nethost::plugin::datagram,
     },
     files::HostFile,
     imports::{
@@ -30,7 +34,10 @@ use crate::{
     },
     limits::Limits,
     plugin::Plugin,
-    reactor::{CloseReason, Connection, Group, Handler, Holdings, Id, Origin, Outcome, SessionKey},
+    reactor::{
+        CloseReason, Connection, EndpointKey, Group, Handler, Holdings, Id, Origin, Outcome,
+        Packet, SessionKey, Socket,
+    },
 };
 
 /// One instance of a plugin.
@@ -43,8 +50,12 @@ pub struct Instance {
     broken: Cell<bool>,
     handler: handler::Guest,
     deferred_handler: Option<deferred_handler::Guest>,
+    datagram_handler: Option<datagram_handler::Guest>,
     swap: Option<(swap_handler::Guest, session_swap_handler::Guest)>,
     sessions: RefCell<Slab<ResourceAny>>,
+    endpoints: RefCell<Slab<ResourceAny>>,
+    /// The packets of the current call, as the contract has them.
+    packets: RefCell<Vec<datagram::Packet>>,
 }
 
 /// The host's data in a store.
@@ -56,6 +67,10 @@ pub(crate) struct State {
     pub(crate) groups: Slab<Rc<Group>>,
     /// What the guest's `file` handles mean.
     pub(crate) files: Slab<HostFile>,
+    /// What the guest's `socket` handles mean.
+    pub(crate) sockets: Slab<Rc<Socket>>,
+    /// The packets of the batch that is being sent, as the reactor has them.
+    pub(crate) batch: Vec<Packet>,
     pub(crate) lines: Lines,
     pub(crate) staging: Staging,
     limiter: Limiter,
@@ -146,6 +161,8 @@ impl Instance {
             connections: Slab::new(),
             groups: Slab::new(),
             files: Slab::new(),
+            sockets: Slab::new(),
+            batch: Vec::new(),
             staging,
             limiter: Limiter::new(limits),
             budget: Budget {
@@ -155,7 +172,7 @@ impl Instance {
         };
         let mut store = new_store(&plugin, limits, state);
         let loaded = Self::load(&plugin, &mut store);
-        let (handler, deferred_handler, swap) = loaded.map_err(|error| {
+        let (handler, deferred_handler, datagram_handler, swap) = loaded.map_err(|error| {
             let fault = Fault::of(&error, limits.setup_time);
             log_fault(
                 &plugin,
@@ -178,8 +195,11 @@ impl Instance {
             broken: Cell::new(false),
             handler,
             deferred_handler,
+            datagram_handler,
             swap,
             sessions: RefCell::default(),
+            endpoints: RefCell::default(),
+            packets: RefCell::default(),
         });
         instance.setup("configure", |store| {
             instance.handler.call_configure(store, config)
@@ -194,6 +214,7 @@ impl Instance {
     ) -> wasmtime::Result<(
         handler::Guest,
         Option<deferred_handler::Guest>,
+        Option<datagram_handler::Guest>,
         Option<(swap_handler::Guest, session_swap_handler::Guest)>,
     )> {
         let exports = &plugin.exports;
@@ -204,6 +225,11 @@ impl Instance {
             .as_ref()
             .map(|indices| indices.load(&mut *store, &instance))
             .transpose()?;
+        let datagram_handler = exports
+            .datagram_handler
+            .as_ref()
+            .map(|indices| indices.load(&mut *store, &instance))
+            .transpose()?;
         let swap = match &exports.swap {
             Some((shared, sessions)) => Some((
                 shared.load(&mut *store, &instance)?,
@@ -211,7 +237,7 @@ impl Instance {
             )),
             None => None,
         };
-        Ok((handler, deferred_handler, swap))
+        Ok((handler, deferred_handler, datagram_handler, swap))
     }
 
     /// Returns the plugin.
@@ -317,6 +343,10 @@ impl Instance {
     fn keep(&self, session: ResourceAny) -> SessionKey {
         SessionKey(self.sessions.borrow_mut().insert(session))
     }
+
+    fn keep_endpoint(&self, endpoint: ResourceAny) -> EndpointKey {
+        EndpointKey(self.endpoints.borrow_mut().insert(endpoint))
+    }
 }
 
 impl Handler for Instance {
@@ -385,6 +415,53 @@ impl Handler for Instance {
         }
     }
 
+    fn endpoint_made(&self, socket: &Rc<Socket>, origin: &Origin) -> Option<EndpointKey> {
+        let handler = self.datagram_handler.as_ref()?;
+        let endpoint = self.callback("the endpoint's constructor", None, |store| {
+            let handle = store.data_mut().own_socket(socket);
+            let origin = convert::origin(origin);
+            handler.endpoint().call_constructor(store, handle, &origin)
+        })?;
+        Some(self.keep_endpoint(endpoint))
+    }
+
+    fn datagrams_received(
+        &self,
+        _socket: &Rc<Socket>,
+        endpoint: EndpointKey,
+        packets: &[Packet],
+        payloads: &[u8],
+    ) {
+        let endpoint = self.endpoints.borrow().get(endpoint.0).copied();
+        let (Some(handler), Some(endpoint)) = (&self.datagram_handler, endpoint) else {
+            return;
+        };
+        let mut batch = self.packets.borrow_mut();
+        batch.clear();
+        batch.extend(packets.iter().map(convert::packet));
+        self.callback("datagrams-received", None, |store| {
+            handler
+                .endpoint()
+                .call_datagrams_received(store, endpoint, &batch, payloads)
+        });
+    }
+
+    fn endpoint_closed(&self, _socket: &Rc<Socket>, endpoint: EndpointKey, reason: &CloseReason) {
+        let endpoint = self.endpoints.borrow_mut().try_remove(endpoint.0);
+        let (Some(handler), Some(endpoint)) = (&self.datagram_handler, endpoint) else {
+            return;
+        };
+        let reason = convert::close_reason(reason);
+        let told = self.callback("closed", None, |store| {
+            handler.endpoint().call_closed(store, endpoint, &reason)
+        });
+        if told.is_some() {
+            self.callback("the endpoint's destructor", None, |store| {
+                endpoint.resource_drop(store)
+            });
+        }
+    }
+
     fn completed(&self, owner: Option<&Rc<Connection>>, id: Id, outcome: Outcome) {
         if let Some(handler) = &self.deferred_handler {
             let outcome = convert::outcome(outcome);
@@ -413,8 +490,9 @@ impl Instance {
         self.setup("formats", |store| shared.call_formats(store).map(Ok))
     }
 
-    /// Takes the shared state over from the old instance, and then every session. Neither instance has changed anything yet when it returns.
-    pub fn restore_from(&self, old: &Self, format: &str) -> Result<Vec<Restored>, StartError> {
+    /// Takes the shared state over from the old instance, then every session, and the sockets of the configuration. Neither instance has
+    /// changed anything yet when it returns.
+    pub fn restore_from(&self, old: &Self, format: &str) -> Result<Restored, StartError> {
         let (Some((old_shared, old_sessions)), Some((shared, sessions))) = (&old.swap, &self.swap)
         else {
             return Err(StartError::Refused {
@@ -428,7 +506,7 @@ impl Instance {
         self.setup("restore", |store| {
             shared.call_restore(store, format, &state)
         })?;
-        let mut restored = Vec::new();
+        let mut restored = Restored::default();
         for connection in self.holdings.connections() {
             let Some(session) = connection.session().and_then(|key| old.session(key)) else {
                 continue;
@@ -442,16 +520,34 @@ impl Instance {
                 let handle = store.data_mut().own(&connection);
                 sessions.call_restore_session(store, handle, format, &state)
             })?;
-            restored.push(Restored {
-                connection,
-                session: self.keep(session),
-            });
+            restored.sessions.push((connection, self.keep(session)));
+        }
+        for socket in self.holdings.sockets() {
+            if socket.is_ended() || !matches!(socket.origin(), Origin::Configured(_)) {
+                continue;
+            }
+            let Some(handler) = &self.datagram_handler else {
+                return Err(StartError::Refused {
+                    call: "swap",
+                    message: "it exports no `datagram-handler`, and the service has a UDP listener"
+                        .to_owned(),
+                });
+            };
+            let endpoint = self.setup("the endpoint's constructor", |store| {
+                let handle = store.data_mut().own_socket(&socket);
+                let origin = convert::origin(socket.origin());
+                let endpoint = handler.endpoint().call_constructor(store, handle, &origin);
+                endpoint.map(Ok)
+            })?;
+            restored
+                .endpoints
+                .push((socket, self.keep_endpoint(endpoint)));
         }
         Ok(restored)
     }
 
-    /// Makes this the instance of its connections, and lets out what was held since [`Self::stage`].
-    pub fn commit(self: &Rc<Self>, restored: Vec<Restored>) {
+    /// Makes this the instance of its connections and sockets, and lets out what was held since [`Self::stage`].
+    pub fn commit(self: &Rc<Self>, restored: Restored) {
         let connections = self.holdings.connections();
         let had_session: Vec<_> = connections
             .into_iter()
@@ -461,16 +557,23 @@ impl Instance {
         for connection in &had_session {
             connection.set_session(None);
         }
-        for Restored {
-            connection,
-            session,
-        } in restored
-        {
+        for (connection, session) in restored.sessions {
             connection.set_session(Some(session));
         }
         for connection in had_session {
             if connection.session().is_none() {
                 connection.end(CloseReason::Trapped);
+            }
+        }
+        for socket in self.holdings.sockets() {
+            socket.set_endpoint(None);
+        }
+        for (socket, endpoint) in restored.endpoints {
+            socket.set_endpoint(Some(endpoint));
+        }
+        for socket in self.holdings.sockets() {
+            if socket.endpoint().is_none() {
+                socket.end(CloseReason::Trapped);
             }
         }
         self.holdings.set_handler(self.clone());
@@ -493,11 +596,18 @@ impl Instance {
     }
 }
 
-/// A session that a new instance made from the state of an old one's.
-#[derive(Debug)]
+/// What a new instance made: sessions from the state of an old one's, and endpoints for the sockets of the configuration.
+#[derive(Debug, Default)]
 pub struct Restored {
-    connection: Rc<Connection>,
-    session: SessionKey,
+    sessions: Vec<(Rc<Connection>, SessionKey)>,
+    endpoints: Vec<(Rc<Socket>, EndpointKey)>,
+}
+
+impl Restored {
+    /// Returns how many sessions there are.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
 }
 
 fn saved(state: Result<Vec<u8>, Refusal>) -> Result<Vec<u8>, StartError> {

@@ -7,7 +7,7 @@ use wasmtime::component::Resource;
 use super::State;
 use crate::{
     files::HostFile,
-    reactor::{Connection, Group, Holdings},
+    reactor::{Connection, Group, Holdings, Socket},
 };
 
 /// Whether effects happen at once, or wait.
@@ -41,6 +41,20 @@ impl State {
     pub(crate) fn own(&mut self, connection: &Rc<Connection>) -> Resource<Connection> {
         let index = self.connections.insert(connection.clone());
         Resource::new_own(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// Makes a handle of a socket for the guest to own.
+    pub(crate) fn own_socket(&mut self, socket: &Rc<Socket>) -> Resource<Socket> {
+        let index = self.sockets.insert(socket.clone());
+        Resource::new_own(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the socket that a handle means.
+    pub(crate) fn socket(&self, handle: &Resource<Socket>) -> wasmtime::Result<&Rc<Socket>> {
+        usize::try_from(handle.rep())
+            .ok()
+            .and_then(|index| self.sockets.get(index))
+            .ok_or_else(|| wasmtime::format_err!("a socket handle that the host never gave"))
     }
 
     /// Returns the connection that a handle means.

@@ -1,6 +1,10 @@
 //! Outbound: look-ups and connections, each address checked against the grants.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::TcpStream,
@@ -15,12 +19,15 @@ use super::{
     resolver::{ADDRESSES, Found, Resolver},
 };
 use crate::{
-    endpoint::{Direction, Endpoint, HostName, Security, TcpEndpoint, UnixName, is_host_name},
+    endpoint::{
+        Direction, Endpoint, HostName, Security, TcpEndpoint, UdpEndpoint, UnixName, is_host_name,
+    },
     grants::Grants,
     tls::ClientTls,
     transport::{
         Address, Transport, tcp,
         tls::{TlsStream, server_name},
+        udp::{self, Udp},
         unix,
     },
 };
@@ -51,8 +58,18 @@ pub(super) fn check(endpoint: &str, grants: &Grants) -> Result<Endpoint, Operati
             host: HostName::Address(address),
             port,
             ..
+        })
+        | Endpoint::Udp(UdpEndpoint {
+            host: HostName::Address(address),
+            port,
+            ..
         }) => grants.allows_address(None, SocketAddr::new(*address, *port)),
         Endpoint::Tcp(TcpEndpoint {
+            host: HostName::Name(name),
+            port,
+            ..
+        })
+        | Endpoint::Udp(UdpEndpoint {
             host: HostName::Name(name),
             port,
             ..
@@ -191,11 +208,44 @@ async fn connect_tcp(
     Ok(stream)
 }
 
+/// Makes a socket for the first granted address that there is a way to.
+pub(super) async fn connect_udp(
+    endpoint: &UdpEndpoint,
+    outbound: Outbound<'_>,
+) -> Result<Udp, OperationError> {
+    let (name, candidates) = match &endpoint.host {
+        HostName::Address(address) => (None, vec![*address]),
+        HostName::Name(name) => (Some(name.as_str()), find(name, outbound).await?),
+    };
+    let mut error = denied(&format!("udp://{}:{}", endpoint.host, endpoint.port));
+    for address in dial::order(candidates) {
+        let address = SocketAddr::new(address, endpoint.port);
+        if !outbound.grants.allows_address(name, address) {
+            continue;
+        }
+        match udp::connect(endpoint, address).and_then(Udp::new) {
+            Ok(udp) => return Ok(udp),
+            Err(failure) => error = failure.into(),
+        }
+    }
+    Err(error)
+}
+
 /// Looks up the addresses of a name that was [checked](check_name): at most 64, in the order to try them.
 pub(super) async fn look_up(
     name: &str,
     outbound: Outbound<'_>,
 ) -> Result<Addresses, OperationError> {
+    let addresses = find(name, outbound).await?;
+    Ok(dial::order(addresses)
+        .into_iter()
+        .take(ADDRESSES)
+        .map(|ip| Address::Socket(SocketAddr::new(ip, 0)))
+        .collect())
+}
+
+/// Looks up every address of a name.
+async fn find(name: &str, outbound: Outbound<'_>) -> Result<Vec<IpAddr>, OperationError> {
     let deadline = Instant::now() + outbound.limit;
     let looking = outbound.resolver.look_up(name, outbound.look_ups);
     let found = timeout_at(deadline, looking).await;
@@ -208,11 +258,7 @@ pub(super) async fn look_up(
     {
         addresses.extend(rest);
     }
-    Ok(dial::order(addresses)
-        .into_iter()
-        .take(ADDRESSES)
-        .map(|ip| Address::Socket(SocketAddr::new(ip, 0)))
-        .collect())
+    Ok(addresses)
 }
 
 /// The endpoint's own time, which is never more than the service's.

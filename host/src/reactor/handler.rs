@@ -2,8 +2,8 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use super::connection::Connection;
-use crate::transport::{Address, tls};
+use super::{connection::Connection, datagram::Socket};
+use crate::transport::{Address, tls, udp::Packet};
 
 /// A protocol, as the reactor sees it: a plugin's instance, or native code in the benchmarks.
 ///
@@ -25,13 +25,32 @@ pub trait Handler {
         session: SessionKey,
         reason: &CloseReason,
     );
+    /// A socket for datagrams is there. `None`, the default, says that this protocol has no use for it.
+    fn endpoint_made(&self, socket: &Rc<Socket>, origin: &Origin) -> Option<EndpointKey> {
+        let _ = (socket, origin);
+        None
+    }
+    /// Datagrams came: 1 to [`crate::limits::DATAGRAM_BATCH`], of [`crate::limits::DATAGRAM_BYTES`] together at most.
+    fn datagrams_received(
+        &self,
+        socket: &Rc<Socket>,
+        endpoint: EndpointKey,
+        packets: &[Packet],
+        payloads: &[u8],
+    ) {
+        let _ = (socket, endpoint, packets, payloads);
+    }
+    /// The socket is gone, and the endpoint with it.
+    fn endpoint_closed(&self, socket: &Rc<Socket>, endpoint: EndpointKey, reason: &CloseReason) {
+        let _ = (socket, endpoint, reason);
+    }
     /// An operation came to this. `owner` is the connection in whose callback it was started.
     fn completed(&self, owner: Option<&Rc<Connection>>, id: Id, outcome: Outcome);
     /// The service goes away in this much time.
     fn draining(&self, deadline: Duration);
 }
 
-/// Names a connection or an operation of one instance; never 0, never reused.
+/// Names a connection, a socket or an operation of one instance; never 0, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub u64);
 
@@ -39,7 +58,11 @@ pub struct Id(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionKey(pub usize);
 
-/// Where a connection came from.
+/// Where a handler keeps an endpoint; the handler's own business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointKey(pub usize);
+
+/// Where a connection or a socket came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A listener of the configuration: its URL with the real port.
@@ -48,7 +71,7 @@ pub enum Origin {
     Dialed(Id),
 }
 
-/// Why a connection ended.
+/// Why a connection or a socket ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// Both halves were closed in order.
@@ -115,8 +138,10 @@ pub enum ErrorKind {
     Limit,
     /// An argument was wrong.
     Invalid,
-    /// The transport cannot do it.
+    /// The plugin, the transport or the system cannot do it.
     Unsupported,
+    /// There is no such thing.
+    NotFound,
     /// Something else is in progress.
     Busy,
     /// The disk, or the quota.

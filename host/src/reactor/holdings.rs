@@ -20,6 +20,7 @@ use super::{
     bulk::Transfer,
     connect::{self, Outbound},
     connection::{Connection, ListenerTls},
+    datagram::Socket,
     handler::{
         Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
     },
@@ -27,10 +28,11 @@ use super::{
     worker::Worker,
 };
 use crate::{
+    endpoint::Endpoint,
     grants::Grants,
     limits::Limits,
     tls::client::ClientTls,
-    transport::{Address, Transport},
+    transport::{Address, Transport, udp::Udp},
 };
 
 /// What the reactor must know of a service.
@@ -59,6 +61,7 @@ pub struct Holdings {
     /// What tells these holdings' TLS tickets from others.
     nonce: [u8; 8],
     connections: RefCell<HashMap<Id, Rc<Connection>>>,
+    sockets: RefCell<HashMap<Id, Rc<Socket>>>,
     /// The connection in whose callback the instance is.
     current: Cell<Option<Id>>,
     operations: RefCell<HashMap<Id, Operation>>,
@@ -84,6 +87,22 @@ pub struct Holdings {
 pub struct Traffic {
     received: Cell<u64>,
     sent: Cell<u64>,
+    datagrams: Cell<Datagrams>,
+}
+
+/// How many datagrams there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    /// Received from peers.
+    pub received: u64,
+    /// Handed to the kernel.
+    pub sent: u64,
+    /// Not sent: the kernel took no more, or refused them.
+    pub dropped: u64,
+    /// Not sent: the peer had not asked, and no grant covers it.
+    pub refused: u64,
+    /// Errors that came back by ICMP to dialed sockets.
+    pub returned: u64,
 }
 
 #[derive(Debug)]
@@ -117,6 +136,7 @@ impl Holdings {
             last_id: Cell::new(0),
             nonce: nonce(),
             connections: RefCell::default(),
+            sockets: RefCell::default(),
             current: Cell::new(None),
             operations: RefCell::default(),
             timers: RefCell::default(),
@@ -158,6 +178,35 @@ impl Holdings {
     /// Returns the open connections.
     pub fn connections(&self) -> Vec<Rc<Connection>> {
         self.connections.borrow().values().cloned().collect()
+    }
+
+    /// Returns the open datagram sockets.
+    pub fn sockets(&self) -> Vec<Rc<Socket>> {
+        self.sockets.borrow().values().cloned().collect()
+    }
+
+    /// Makes a socket the handler's: it gets an endpoint. None if the handler has no use for it, or broke. Somebody must
+    /// [pump](Socket::pump) it.
+    pub(crate) fn open(self: &Rc<Self>, udp: &Rc<Udp>, origin: Origin) -> Option<Rc<Socket>> {
+        let handler = self.handler()?;
+        let id = self.next_id();
+        let socket = Socket::new(self.worker.clone(), self.clone(), id, udp.clone(), origin);
+        self.sockets.borrow_mut().insert(id, socket.clone());
+        let endpoint = handler.endpoint_made(&socket, socket.origin());
+        if endpoint.is_none() {
+            // The handle that it got must do nothing any more.
+            socket.end(CloseReason::Trapped);
+            self.socket_closed(id);
+            return None;
+        }
+        socket.set_endpoint(endpoint);
+        Some(socket)
+    }
+
+    /// Forgets a socket that is closed.
+    pub(super) fn socket_closed(&self, id: Id) {
+        self.sockets.borrow_mut().remove(&id);
+        self.empty.notify_waiters();
     }
 
     /// Returns the counters.
@@ -268,7 +317,7 @@ impl Holdings {
         self.finish(&CloseReason::Trapped);
     }
 
-    /// Closes every connection with the reason, and forgets the handler once it was told.
+    /// Closes every connection and socket with the reason, and forgets the handler once it was told.
     pub fn finish(&self, reason: &CloseReason) {
         if *reason == CloseReason::Trapped {
             // The caller may be the handler itself: it holds a reference of its own until it returns.
@@ -276,6 +325,9 @@ impl Holdings {
         }
         for connection in self.connections.borrow().values() {
             connection.end(reason.clone());
+        }
+        for socket in self.sockets.borrow().values() {
+            socket.end(reason.clone());
         }
         self.ended.set(true);
         self.changed.notify_one();
@@ -286,6 +338,17 @@ impl Holdings {
         loop {
             let emptied = self.empty.notified();
             if self.connections.borrow().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Returns once no connection and no datagram socket is open.
+    pub async fn closed(&self) {
+        loop {
+            let emptied = self.empty.notified();
+            if self.connections.borrow().is_empty() && self.sockets.borrow().is_empty() {
                 return;
             }
             emptied.await;
@@ -310,9 +373,10 @@ impl Holdings {
         noted.max(waiting) >= 2 * self.program.limits.operations
     }
 
-    /// Returns whether a further connection would be one too many.
+    /// Returns whether a further connection or socket would be one too many.
     pub(crate) fn is_full(&self) -> bool {
-        self.connections.borrow().len() >= self.program.limits.connections
+        self.connections.borrow().len() + self.sockets.borrow().len()
+            >= self.program.limits.connections
     }
 }
 
@@ -411,15 +475,18 @@ impl Holdings {
         }
     }
 
-    async fn dial(
-        self: Rc<Self>,
-        id: Id,
-        endpoint: crate::endpoint::Endpoint,
-        relayed: Option<(Address, Address)>,
-    ) {
+    async fn dial(self: Rc<Self>, id: Id, endpoint: Endpoint, relayed: Option<(Address, Address)>) {
         if self.is_full() {
             let message = format!("{} connections are open", self.connection_count());
             return self.deliver(id, Err(OperationError::new(ErrorKind::Limit, message)));
+        }
+        if let Endpoint::Udp(udp) = &endpoint {
+            let outcome = match connect::connect_udp(udp, self.outbound()).await {
+                Ok(_) if self.ended.get() => return,
+                Ok(udp) => self.open_dialed(id, udp),
+                Err(error) => Err(error),
+            };
+            return self.deliver(id, outcome);
         }
         let outcome = match connect::connect(&endpoint, self.outbound(), relayed).await {
             Ok(_) if self.ended.get() => return,
@@ -439,6 +506,19 @@ impl Holdings {
             Err(error) => Err(error),
         };
         self.deliver(id, outcome);
+    }
+
+    fn open_dialed(self: &Rc<Self>, id: Id, udp: Udp) -> Outcome {
+        match self.open(&Rc::new(udp), Origin::Dialed(id)) {
+            Some(socket) => {
+                tokio::task::spawn_local(socket.pump());
+                Ok(Value::Nothing)
+            }
+            None => Err(OperationError::new(
+                ErrorKind::Unsupported,
+                "the plugin exports no `datagram-handler`",
+            )),
+        }
     }
 
     async fn look_up(self: Rc<Self>, id: Id, name: String) {
@@ -579,7 +659,7 @@ impl Holdings {
             }
         }
         // The handler knows these holdings, and they know it: without this neither would ever be freed.
-        self.emptied().await;
+        self.closed().await;
         let handler = self.handler.borrow_mut().take();
         drop(handler);
     }
@@ -594,6 +674,37 @@ impl Holdings {
 }
 
 impl Traffic {
+    /// Returns the counts of datagrams.
+    pub fn datagrams(&self) -> Datagrams {
+        self.datagrams.get()
+    }
+
+    pub(super) fn datagrams_received(&self, count: usize) {
+        self.count(|datagrams| datagrams.received += count as u64);
+    }
+
+    pub(super) fn datagrams_sent(&self, count: usize) {
+        self.count(|datagrams| datagrams.sent += count as u64);
+    }
+
+    pub(super) fn datagrams_dropped(&self, count: u64) {
+        self.count(|datagrams| datagrams.dropped += count);
+    }
+
+    pub(super) fn datagrams_refused(&self, count: u64) {
+        self.count(|datagrams| datagrams.refused += count);
+    }
+
+    pub(super) fn datagrams_returned(&self, count: u64) {
+        self.count(|datagrams| datagrams.returned += count);
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Datagrams)) {
+        let mut datagrams = self.datagrams.get();
+        change(&mut datagrams);
+        self.datagrams.set(datagrams);
+    }
+
     /// Returns the bytes received from and sent to peers.
     pub fn bytes(&self) -> (u64, u64) {
         (self.received.get(), self.sent.get())

@@ -1,4 +1,4 @@
-//! The reactor: worker threads, the connections they pump, and the operations that complete later.
+//! The reactor: worker threads, the connections and datagram sockets they pump, and the operations that complete later.
 //!
 //! A worker is one thread with one current-thread tokio runtime (`LocalRuntime`: the runtime and its `LocalSet` in one, so a wake-up passes one
 //! queue and not two). A connection lives and dies on one worker; nothing on the path of a byte locks or crosses threads.
@@ -27,15 +27,23 @@ mod listener;
 
 mod establish;
 
+mod datagram;
+
+mod peers;
+
 pub use bulk::Extent;
 pub use connection::{Connection, TlsRole};
+pub(crate) use datagram::check_batch;
+pub use datagram::{BadBatch, Socket};
 pub(crate) use establish::{FirstTls, establish};
 pub use group::{Admission, Group};
 pub use handler::{
-    Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, SessionKey,
-    Value,
+    Addresses, CloseReason, EndpointKey, ErrorKind, Handler, Id, OperationError, Origin, Outcome,
+    SessionKey, Value,
 };
-pub use holdings::{Holdings, Program, Traffic};
+pub use holdings::{Datagrams, Holdings, Program, Traffic};
 pub(crate) use listener::{Accepted, Acceptor};
 pub use worker::Worker;
 pub(crate) use worker::{WorkerHandle, abort_on_panic};
+
+pub use crate::transport::udp::Packet;

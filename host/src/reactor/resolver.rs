@@ -9,6 +9,8 @@
 //!    and AAAA at once, over UDP, and over TCP if the answer does not fit. One that does not answer is asked again and given up after 5 s, three times
 //!    (resolv.conf(5) changes both); of several, two are asked at once.
 //!
+//! nsswitch.conf(5) is not read: there are no other sources.
+//!
 //! Both files are read again when they have changed. One that cannot be read keeps nobody from starting: without `/etc/hosts` there are no such names, and
 //! without name servers each look-up fails and says why.
 //!

@@ -1,7 +1,7 @@
 //! Workers: the threads that everything runs on.
 
 use std::{
-    cell::{Cell, RefCell, RefMut},
+    cell::{Cell, Ref, RefCell, RefMut},
     collections::HashMap,
     io,
     net::SocketAddr,
@@ -10,13 +10,17 @@ use std::{
     thread,
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
 };
 
-use super::{connection::Connection, outbox::BufferPool, resolver::Resolver};
-use crate::limits::READ_SIZE;
+use super::{connection::Connection, datagram::Socket, outbox::BufferPool, resolver::Resolver};
+use crate::{
+    limits::READ_SIZE,
+    transport::udp::{Arrivals, Departures},
+};
 
 /// What the tasks of one worker thread share.
 #[derive(Default)]
@@ -29,6 +33,10 @@ pub struct Worker {
     pool: RefCell<BufferPool>,
     /// By the servers that they ask: as many as services have different ones.
     resolvers: RefCell<HashMap<Vec<SocketAddr>, Rc<Resolver>>>,
+    /// Sockets with something to send, since the last turn.
+    dirty_sockets: RefCell<Vec<Rc<Socket>>>,
+    arrivals: RefCell<Arrivals>,
+    departures: RefCell<Departures>,
 }
 
 /// The way to a worker from other threads.
@@ -55,6 +63,34 @@ impl Worker {
             flusher.wake_by_ref();
         }
         dirty.push(connection.clone());
+    }
+
+    pub(super) fn mark_dirty_socket(&self, socket: &Rc<Socket>) {
+        if let Some(flusher) = &*self.flusher.borrow() {
+            flusher.wake_by_ref();
+        }
+        self.dirty_sockets.borrow_mut().push(socket.clone());
+    }
+
+    /// Returns what the worker's sockets received last.
+    pub(super) fn arrivals(&self) -> Ref<'_, Arrivals> {
+        self.arrivals.borrow()
+    }
+
+    /// Returns where the worker's sockets receive into; no handler is called meanwhile.
+    pub(super) fn arrivals_mut(&self) -> RefMut<'_, Arrivals> {
+        self.arrivals.borrow_mut()
+    }
+
+    /// Returns what the worker's sockets send with.
+    pub(super) fn departures(&self) -> RefMut<'_, Departures> {
+        self.departures.borrow_mut()
+    }
+
+    /// Returns the time in seconds since some start, never 0; cheap, and a tick behind.
+    pub(super) fn second(&self) -> u64 {
+        let now = clock_gettime(ClockId::MonotonicCoarse);
+        u64::try_from(now.tv_sec).unwrap_or(0) + 1
     }
 
     pub(super) fn dirty_connections(&self) -> usize {
@@ -90,6 +126,7 @@ impl Worker {
     /// already: 50 lines to one peer cost one system call.
     async fn flush(self: Rc<Self>) {
         let mut batch = Vec::new();
+        let mut sockets = Vec::new();
         std::future::poll_fn::<(), _>(|cx| {
             let mut flusher = self.flusher.borrow_mut();
             if !flusher
@@ -102,6 +139,10 @@ impl Worker {
             std::mem::swap(&mut batch, &mut *self.dirty.borrow_mut());
             for connection in batch.drain(..) {
                 connection.flush();
+            }
+            std::mem::swap(&mut sockets, &mut *self.dirty_sockets.borrow_mut());
+            for socket in sockets.drain(..) {
+                socket.flush();
             }
             Poll::Pending
         })
@@ -178,7 +219,7 @@ pub(crate) fn abort_on_panic() {
     }));
 }
 
-/// Threads of one worker for look-ups: 64, so that slow ones of one service leave some for the others.
+/// Threads of one worker for calls that block: 64, so that slow ones of one service leave some for the others.
 const BLOCKING_THREADS: usize = 64;
 
 /// What the names of worker threads begin with.

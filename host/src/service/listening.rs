@@ -1,7 +1,7 @@
 //! The sockets of a service: bound, or taken over from who opened them, before its instances are made, so that an address in use is found first.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::unix::net::UnixListener,
     sync::Arc,
 };
@@ -10,13 +10,16 @@ use tokio::sync::{oneshot, watch};
 
 use super::ServiceError;
 use crate::{
-    endpoint::{Endpoint, HostName, InheritedEndpoint, Security, StreamOptions, TcpEndpoint},
+    endpoint::{
+        Endpoint, HostName, InheritedEndpoint, Security, StreamOptions, TcpEndpoint, UdpEndpoint,
+    },
     tls::server::ServerTls,
     transport::{
         Address, Handed,
         inherited::{self, Inherited, Passed},
         stdio,
         tcp::TcpListeners,
+        udp::UdpSockets,
         unix::{self, SocketFile},
     },
 };
@@ -46,6 +49,7 @@ pub(super) struct Socket {
 pub(super) enum Source {
     Tcp(TcpListener),
     Unix(UnixListener),
+    Udp(UdpSocket),
     /// It is a connection itself.
     Stream(Box<GivenStream>),
 }
@@ -184,19 +188,13 @@ impl Binding {
                 let listener = self.listener(url, &StreamOptions::default(), Sockets::One);
                 self.add_stream(stdio.stream, stdio.addresses, stdio.flushed, listener);
             }
-            Endpoint::Udp(_) => return Err(std::io::ErrorKind::Unsupported.into()),
+            Endpoint::Udp(udp) => self.bind_udp(udp).await?,
         }
         Ok(())
     }
 
     async fn bind_tcp(&mut self, endpoint: &TcpEndpoint) -> std::io::Result<()> {
-        let address = match &endpoint.host {
-            HostName::Address(address) => SocketAddr::new(*address, endpoint.port),
-            HostName::Name(name) => tokio::net::lookup_host((name.as_str(), endpoint.port))
-                .await?
-                .next()
-                .ok_or(std::io::ErrorKind::AddrNotAvailable)?,
-        };
+        let address = find(&endpoint.host, endpoint.port).await?;
         let listeners = TcpListeners::bind(endpoint, address, self.workers)?;
         let scheme = match endpoint.security {
             Security::Clear => "tcp",
@@ -207,6 +205,17 @@ impl Binding {
         listener.security = endpoint.security;
         for (worker, socket) in listeners.sockets.into_iter().enumerate() {
             self.add(Source::Tcp(socket), listener.clone(), worker);
+        }
+        Ok(())
+    }
+
+    async fn bind_udp(&mut self, endpoint: &UdpEndpoint) -> std::io::Result<()> {
+        let address = find(&endpoint.host, endpoint.port).await?;
+        let bound = UdpSockets::bind(endpoint, address, self.workers)?;
+        let url = format!("udp://{}", bound.local);
+        let listener = self.listener(url, &StreamOptions::default(), Sockets::PerWorker);
+        for (worker, socket) in bound.sockets.into_iter().enumerate() {
+            self.add(Source::Udp(socket), listener.clone(), worker);
         }
         Ok(())
     }
@@ -291,6 +300,17 @@ impl Binding {
             tls: self.tls.clone(),
             sockets,
         }
+    }
+}
+
+/// Returns the address to listen on.
+async fn find(host: &HostName, port: u16) -> std::io::Result<SocketAddr> {
+    match host {
+        HostName::Address(address) => Ok(SocketAddr::new(*address, port)),
+        HostName::Name(name) => tokio::net::lookup_host((name.as_str(), port))
+            .await?
+            .next()
+            .ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into()),
     }
 }
 

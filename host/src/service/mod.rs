@@ -121,19 +121,30 @@ pub enum ServiceError {
         #[source]
         error: StartError,
     },
+    /// The plugin has no use for a listener.
+    #[error(
+        "listening on {endpoint}: {service} takes no datagrams: it exports no `datagram-handler`"
+    )]
+    NoDatagrams {
+        /// The service.
+        service: String,
+        /// The listener.
+        endpoint: String,
+    },
     /// A worker thread has ended, which it does only when the host itself is broken.
     #[error("a worker thread has ended")]
     WorkerEnded,
 }
 
 impl ServiceError {
-    /// Returns whether the operator can mend it by calling differently: the plugin refused its config, the isolation is not there, or certificates are not in
-    /// order.
+    /// Returns whether the operator can mend it by calling differently: the plugin refused its config, or has no use for a listener; the isolation
+    /// is not there; or certificates are not in order.
     pub fn is_mistake(&self) -> bool {
         matches!(
             self,
             Self::Isolation(_)
                 | Self::Tls { .. }
+                | Self::NoDatagrams { .. }
                 | Self::Start {
                     error: StartError::Refused { .. },
                     ..
@@ -181,6 +192,15 @@ impl Host {
             }
             Isolation::Connection => return Err(ServiceError::Isolation(isolation)),
         };
+        if let Protocol::Plugin { plugin, .. } = &protocol
+            && !plugin.takes_datagrams()
+            && let Some(endpoint) = listen.iter().find(|it| matches!(it, Endpoint::Udp(_)))
+        {
+            return Err(ServiceError::NoDatagrams {
+                service: program.service.clone(),
+                endpoint: endpoint.to_string(),
+            });
+        }
         let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
         let mut service = Service {
             id,

@@ -28,7 +28,7 @@ use crate::{
         Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
         WorkerHandle, establish,
     },
-    transport::{Address, Transport, tcp},
+    transport::{Address, Transport, tcp, udp::Udp},
 };
 
 thread_local! {
@@ -143,6 +143,7 @@ impl Slot {
             Source::Tcp(socket) => Acceptor::tcp(socket, &listener.options)?,
             Source::Unix(socket) => Acceptor::unix(socket)?,
             Source::Stream(stream) => return self.accept_stream(*stream, &listener),
+            Source::Udp(socket) => return self.serve_datagrams(socket, listener.url, stop),
         };
         let take: Rc<dyn Fn(Accepted)> = match listener.sockets {
             Sockets::PerWorker => {
@@ -188,6 +189,41 @@ impl Slot {
         Ok(())
     }
 
+    /// Gives a datagram socket to each instance in turn, until the service ends: a drain is no end yet, the plugin says goodbye on it.
+    fn serve_datagrams(
+        self: &Rc<Self>,
+        socket: std::net::UdpSocket,
+        url: Arc<str>,
+        mut stop: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let udp = Rc::new(Udp::new(socket)?);
+        let slot = Rc::downgrade(self);
+        let open = move |udp: &Rc<Udp>| {
+            let Running { holdings, .. } = slot.upgrade()?.current()?;
+            holdings.open(udp, Origin::Configured(url.clone()))
+        };
+        let mut socket = open(&udp);
+        tokio::task::spawn_local(async move {
+            loop {
+                if let Some(socket) = socket.take()
+                    && socket.pump().await != CloseReason::Trapped
+                {
+                    return;
+                }
+                // The instance broke. The next one is made for the next packet, as for the next connection.
+                tokio::select! {
+                    readable = udp.readable() => if readable.is_err() { return },
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
+                socket = open(&udp);
+                if socket.is_none() {
+                    tokio::time::sleep(NO_INSTANCE_PAUSE).await;
+                }
+            }
+        });
+        Ok(())
+    }
+
     /// Returns once what waited to be accepted is accepted, and the sockets are closed.
     pub(super) async fn accept_rest(&self) {
         let acceptors = self.acceptors.take();
@@ -217,10 +253,10 @@ impl Slot {
         }
         let in_time = tokio::time::timeout(deadline, holdings.emptied()).await;
         let left = holdings.connection_count();
-        if in_time.is_err() {
+        if in_time.is_err() || !holdings.sockets().is_empty() {
             holdings.finish(&CloseReason::Draining);
             // They end in their own tasks' next turn; a second is for a machine under load.
-            let _elapsed = tokio::time::timeout(Duration::from_secs(1), holdings.emptied()).await;
+            let _elapsed = tokio::time::timeout(Duration::from_secs(1), holdings.closed()).await;
         }
         // The last words are on their way; to exit now could destroy them.
         holdings.settled().await;
@@ -540,6 +576,9 @@ const SHORT_LIVES: u32 = 5;
 
 /// Connections of one socket that are on their way to other workers; further ones stay with the worker that accepts.
 const MOST_HANDED: usize = 256;
+
+/// How long a datagram socket waits for an instance before it looks again, while packets wait in the kernel: 100 ms.
+const NO_INSTANCE_PAUSE: Duration = Duration::from_millis(100);
 
 /// After the first failure to make an instance: 1 s.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);

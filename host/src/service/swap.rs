@@ -166,7 +166,7 @@ impl Slot {
         let moved = self.restore(&protocol);
         let result = match &moved {
             Ok((_, restored)) => Ok(Swapped {
-                sessions: restored.len(),
+                sessions: restored.session_count(),
                 pause: started.elapsed(),
             }),
             Err(_) => Err(()),
@@ -192,10 +192,10 @@ impl Slot {
     /// is nothing to move.
     fn restore(&self, protocol: &Protocol) -> Result<Moved, SwapError> {
         let Some(Running { holdings, instance }) = self.running.borrow().clone() else {
-            return Ok((None, Vec::new()));
+            return Ok((None, Restored::default()));
         };
         let Some(old) = instance.upgrade() else {
-            return Ok((None, Vec::new()));
+            return Ok((None, Restored::default()));
         };
         let is_of_now = |new: &Rc<Instance>| Rc::ptr_eq(new.holdings(), &holdings);
         if !self.staged.borrow().as_ref().is_some_and(is_of_now) {
@@ -203,7 +203,7 @@ impl Slot {
             self.stage(protocol)?;
         }
         let Some(new) = self.staged.take() else {
-            return Ok((None, Vec::new()));
+            return Ok((None, Restored::default()));
         };
         let moved = Self::take_over(&old, &new);
         if old.is_broken() {
@@ -213,7 +213,7 @@ impl Slot {
         moved.map(|restored| (Some(new), restored))
     }
 
-    fn take_over(old: &Instance, new: &Instance) -> Result<Vec<Restored>, SwapError> {
+    fn take_over(old: &Instance, new: &Instance) -> Result<Restored, SwapError> {
         let (readable, written) = (new.formats()?, old.formats()?);
         let Some(format) = readable.iter().find(|format| written.contains(format)) else {
             return Err(SwapError::NoFormat {
@@ -224,7 +224,7 @@ impl Slot {
         Ok(new.restore_from(old, format)?)
     }
 
-    fn commit(&self, instance: &Rc<Instance>, restored: Vec<Restored>) {
+    fn commit(&self, instance: &Rc<Instance>, restored: Restored) {
         let mut running = self.running.borrow_mut();
         if let Some(running) = &mut *running
             && running.holdings.handler().is_some()
@@ -235,8 +235,8 @@ impl Slot {
     }
 }
 
-/// A new instance, and the sessions that it made; no instance where there was no old one.
-type Moved = (Option<Rc<Instance>>, Vec<Restored>);
+/// A new instance, and what it made; no instance where there was no old one.
+type Moved = (Option<Rc<Instance>>, Restored);
 
 /// How long the workers stand still for a swap, at most; then everything goes back to the old version: 30 s, several times what restoring may take.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

@@ -1,8 +1,10 @@
-//! Transports: what moves a connection's bytes.
+//! Transports: what moves a connection's bytes, and datagrams.
 
 pub(crate) mod tcp;
 
 pub(crate) mod tls;
+
+pub(crate) mod udp;
 
 pub(crate) mod unix;
 

@@ -98,14 +98,14 @@ fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+pub(super) fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
     socket
         .local_addr()?
         .as_socket()
         .ok_or_else(|| Errno::AFNOSUPPORT.into())
 }
 
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     match unmap(address.ip()) {
         IpAddr::V4(ip) => SocketAddr::new(IpAddr::V4(ip), address.port()),
         IpAddr::V6(_) => address,

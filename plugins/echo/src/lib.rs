@@ -6,7 +6,8 @@
 //! configured. `nethost build plugins/echo` makes the component, `nethost run plugins/echo.wasm` serves it.
 
 use nethost_sdk::{
-    CloseReason, Config, Context, Factory, Origin, Protocol, Refusal, Swap, export_plugin, log,
+    CloseReason, Config, Context, DatagramContext, DatagramProtocol, Datagrams, Factory, Origin,
+    Protocol, Refusal, Swap, export_plugin, log,
 };
 use serde::Deserialize;
 
@@ -49,7 +50,26 @@ impl Protocol for Echo {
     }
 }
 
-/// What the connections share.
+/// One UDP socket: RFC 862's "UDP Based Echo Service". Without this a plugin serves streams only.
+#[derive(Debug)]
+pub struct EchoDatagrams;
+
+impl DatagramProtocol for EchoDatagrams {
+    type Factory = Echoes;
+
+    /// The host listens on a socket, one for each worker.
+    fn endpoint_made(_cx: &mut DatagramContext<'_, Echoes>, _origin: Origin) -> Self {
+        Self
+    }
+
+    /// Datagrams came, from any peers: what is sent back goes to each one's own, from the address that it asked.
+    fn datagrams_received(&mut self, cx: &mut DatagramContext<'_, Echoes>, datagrams: &Datagrams) {
+        cx.socket.send(datagrams);
+        cx.factory.total += datagrams.bytes() as u64;
+    }
+}
+
+/// What connections and sockets share.
 #[derive(Debug)]
 pub struct Echoes {
     config: Settings,
@@ -111,5 +131,5 @@ fn counter(state: &[u8]) -> Result<u64, String> {
     }
 }
 
-// What makes this crate a plugin. Without `swap` for a protocol that does not implement it.
-export_plugin!(Echo, swap);
+// What makes this crate a plugin. Without `swap` for a protocol that does not implement it, and without `datagrams` for one that has none.
+export_plugin!(Echo, swap, datagrams: EchoDatagrams);

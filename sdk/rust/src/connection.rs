@@ -9,7 +9,7 @@ use std::{
 
 use crate::{bindings::nethost::plugin::types, host};
 
-/// One byte stream that the host owns: TCP or UNIX, accepted or dialed.
+/// One byte stream that the host owns: TCP, TLS or UNIX, accepted or dialed.
 ///
 /// A handle: cloning it costs a counter, and every clone is the same connection. Dropping the last one is [`close`](Self::close); a
 /// session keeps its own for as long as it lives. Once the connection is lost every method does nothing.
@@ -72,6 +72,10 @@ impl Connection {
 
     pub(crate) fn new(raw: host::Connection) -> Self {
         Self(Rc::new(raw))
+    }
+
+    pub(crate) fn raw(&self) -> &host::Connection {
+        &self.0
     }
 }
 
@@ -163,8 +167,7 @@ impl Address {
         }
     }
 
-    /// The address as the contract has it; what only a host does.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// The address as the contract has it.
     pub(crate) fn to_contract(&self) -> types::Address {
         match self {
             Self::Socket(address) => {

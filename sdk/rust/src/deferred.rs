@@ -13,15 +13,14 @@ use std::{
 };
 
 use crate::{
-    bindings::nethost::plugin::{
-        deferred::Value,
-        types::{Error, ErrorCode},
-    },
+    bindings::nethost::plugin::{deferred::Value, types::ErrorCode},
     clock,
     connection::{Address, ConnectionId},
+    datagram::DatagramSocket,
     executor::{self, Kind, Task},
     host, log,
     stream::Stream,
+    types::Error,
 };
 
 /// A result that comes later: Twisted's Deferred, and a `Future` to `await`.
@@ -80,6 +79,22 @@ pub(crate) fn connect_stream(endpoint: &str) -> Deferred<Stream> {
     }
 }
 
+/// Makes a socket for datagrams with one peer: `udp://192.0.2.1:53`.
+///
+/// On success an endpoint is made with the origin `Dialed(id)`, and this completes with its socket. The peer may be there or not: nothing was
+/// sent. Errors: as for [`connect`], and `unsupported` in a plugin that exports no datagrams.
+pub fn connect_datagrams(endpoint: &str) -> Deferred<DatagramSocket> {
+    let operation = Operation::started(host::connect(endpoint), Purpose::Other);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            operation.outcome().await?;
+            let socket = operation.0.socket.take();
+            socket.ok_or_else(|| closed("it is a connection, or closed already"))
+        }),
+    }
+}
+
 /// Looks up the addresses of a name, in the order to try them.
 pub fn resolve(name: &str) -> Deferred<Vec<IpAddr>> {
     let operation = Operation::started(host::resolve(name), Purpose::Other);
@@ -92,6 +107,32 @@ pub fn resolve(name: &str) -> Deferred<Vec<IpAddr>> {
                 .into_iter()
                 .filter_map(|address| Address::from_contract(address).ip())
                 .collect())
+        }),
+    }
+}
+
+/// An operation that completes with nothing.
+pub(crate) fn nothing(id: u64) -> Deferred<()> {
+    let operation = Operation::started(id, Purpose::Other);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move { operation.outcome().await.map(drop) }),
+    }
+}
+
+/// An operation that completes with a number.
+pub(crate) fn number(id: u64) -> Deferred<u64> {
+    let operation = Operation::started(id, Purpose::Other);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            match operation.outcome().await? {
+                Value::Number(number) => Ok(number),
+                other => Err(Error {
+                    code: ErrorCode::Unsupported,
+                    message: format!("the host completed it with {other:?}, which is no number"),
+                }),
+            }
         }),
     }
 }
@@ -191,13 +232,9 @@ impl<T: 'static> Deferred<T> {
 }
 
 impl Deferred<()> {
-    /// A timer that was started before a swap, by the id that the saved state has.
+    /// A timer, or a handshake, that was started before a swap, by the id that the saved state has.
     pub fn adopt(id: OperationId) -> Self {
-        let operation = Operation::started(id.0, Purpose::Other);
-        Self {
-            id: Some(id),
-            future: Box::pin(async move { operation.outcome().await.map(drop) }),
-        }
+        nothing(id.0)
     }
 }
 
@@ -252,6 +289,14 @@ pub(crate) fn dialed(id: u64, connection: ConnectionId) -> Option<Rc<State>> {
     let state = OPERATIONS.with_borrow(|operations| operations.by_id.get(&id).cloned())?;
     state.connection.set(Some(connection));
     Some(state)
+}
+
+/// The socket that an operation asked for is there.
+pub(crate) fn dialed_socket(id: u64, socket: &DatagramSocket) {
+    let state = OPERATIONS.with_borrow(|operations| operations.by_id.get(&id).cloned());
+    if let Some(state) = state {
+        state.socket.replace(Some(socket.clone()));
+    }
 }
 
 /// A session is gone, and with it, in the host, every operation that was started in one of its callbacks. Its tasks are dropped already;
@@ -335,6 +380,7 @@ pub(crate) struct State {
     pub(crate) purpose: Purpose,
     connection: Cell<Option<ConnectionId>>,
     pub(crate) stream: RefCell<Option<Stream>>,
+    socket: RefCell<Option<DatagramSocket>>,
     outcome: RefCell<Option<Result<Value, Error>>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -378,6 +424,7 @@ impl Operation {
             purpose,
             connection: Cell::default(),
             stream: RefCell::default(),
+            socket: RefCell::default(),
             outcome: RefCell::default(),
             waker: RefCell::default(),
         });

@@ -4,22 +4,27 @@ use std::marker::PhantomData;
 
 use crate::{
     bindings::{
-        exports::nethost::plugin::{deferred_handler, handler, session_swap_handler, swap_handler},
+        exports::nethost::plugin::{
+            datagram_handler, deferred_handler, handler, session_swap_handler, swap_handler,
+        },
         nethost::plugin::{
+            datagram::{Packet, Socket},
             deferred::Value,
             transport::Connection,
-            types::{CloseReason, Error, Origin},
+            types::{CloseReason, Origin},
         },
     },
+    datagram::{self, DatagramProtocol},
     instance,
     protocol::{Protocol, Refusal, Swap},
+    types::Error,
 };
 
-/// Exports a protocol; named by `export_plugin!` only.
+/// Exports a protocol, and `D`, its protocol for datagrams, if it has one; named by `export_plugin!` only.
 #[derive(Debug)]
-pub struct Plugin<P>(PhantomData<P>);
+pub struct Plugin<P, D>(PhantomData<(P, D)>);
 
-impl<P: Protocol> handler::Guest for Plugin<P> {
+impl<P: Protocol, D: 'static> handler::Guest for Plugin<P, D> {
     type Session = Session<P>;
 
     fn configure(config: String) -> Result<(), String> {
@@ -57,13 +62,36 @@ impl<P: Protocol> handler::GuestSession for Session<P> {
     }
 }
 
-impl<P: Protocol> deferred_handler::Guest for Plugin<P> {
+impl<P: Protocol, D: DatagramProtocol<Factory = P::Factory>> datagram_handler::Guest
+    for Plugin<P, D>
+{
+    type Endpoint = Endpoint<D>;
+}
+
+/// Exports an endpoint; named by `export_plugin!` only.
+pub struct Endpoint<D: DatagramProtocol>(datagram::Endpoint<D>);
+
+impl<D: DatagramProtocol> datagram_handler::GuestEndpoint for Endpoint<D> {
+    fn new(socket: Socket, origin: Origin) -> Self {
+        Self(datagram::Endpoint::made(socket, origin))
+    }
+
+    fn datagrams_received(&self, packets: Vec<Packet>, payloads: Vec<u8>) {
+        self.0.datagrams_received(packets, payloads);
+    }
+
+    fn closed(&self, reason: CloseReason) {
+        self.0.closed(reason);
+    }
+}
+
+impl<P: Protocol, D: 'static> deferred_handler::Guest for Plugin<P, D> {
     fn completed(id: u64, outcome: Result<Value, Error>) {
         instance::completed(id, outcome);
     }
 }
 
-impl<P: Swap> swap_handler::Guest for Plugin<P> {
+impl<P: Swap, D: 'static> swap_handler::Guest for Plugin<P, D> {
     fn formats() -> Vec<String> {
         P::FORMATS
             .iter()
@@ -80,7 +108,7 @@ impl<P: Swap> swap_handler::Guest for Plugin<P> {
     }
 }
 
-impl<P: Swap> session_swap_handler::Guest for Plugin<P> {
+impl<P: Swap, D: 'static> session_swap_handler::Guest for Plugin<P, D> {
     fn save_session(
         session: handler::SessionBorrow<'_>,
         format: String,

@@ -5,16 +5,23 @@ use std::time::Duration;
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use crate::bindings::nethost::plugin::{
+    bulk::{progress, receive_file, send_file, splice},
     clock::{monotonic, wall},
+    datagram::Socket,
     deferred::{after, cancel, connect, keep, resolve, take_addresses},
     log::write as log,
     random::{get_bytes as random_bytes, get_u64 as random_u64},
+    storage::{File, named_file},
     transport::{Connection, Group},
 };
 #[cfg(not(target_arch = "wasm32"))]
+pub(crate) use crate::testing::bulk::{
+    File, named_file, progress, receive_file, send_file, splice,
+};
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::reactor::{
-    Connection, Group, after, cancel, connect, keep, log, monotonic, random_bytes, random_u64,
-    resolve, take_addresses, wall,
+    Connection, Group, Socket, after, cancel, connect, keep, log, monotonic, random_bytes,
+    random_u64, resolve, take_addresses, wall,
 };
 
 /// A duration as the contract has it. More than 584 years is as good as that.

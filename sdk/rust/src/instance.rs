@@ -12,7 +12,7 @@ use std::{
 use crate::{
     bindings::nethost::plugin::{
         deferred::Value,
-        types::{self, CloseReason, Error},
+        types::{self, CloseReason},
     },
     config::Config,
     connection::{Connection, ConnectionId},
@@ -20,6 +20,7 @@ use crate::{
     executor, host,
     protocol::{Context, Factory, Origin, Protocol, Refusal, Swap},
     stream::{Feed, Stream},
+    types::Error,
 };
 
 /// Calls a function with the factory, from a task or a closure of a [`Deferred`](crate::Deferred).
@@ -245,7 +246,7 @@ pub(crate) fn restore<P: Swap>(format: &str, state: &[u8]) -> Result<(), String>
     restored
 }
 
-fn factory<F: Factory>() -> Rc<RefCell<F>> {
+pub(crate) fn factory<F: Factory>() -> Rc<RefCell<F>> {
     let factory = FACTORY
         .with_borrow(|slot| slot.clone())
         .and_then(|factory| factory.downcast().ok());

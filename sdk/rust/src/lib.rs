@@ -9,6 +9,9 @@
 //! | answer what comes | [`Protocol`], [`Context`], [`Connection`], [`export_plugin!`] |
 //! | read the configuration, share state | [`Factory`], [`Config`] |
 //! | write to many at once | [`Group`] |
+//! | serve datagrams (UDP) | [`DatagramProtocol`], [`Datagrams`], [`DatagramSocket`], [`connect_datagrams`] |
+//! | begin TLS in the middle of a dialogue | [`Connection::start_tls`], which says what to throw away; [`TlsInfo`] |
+//! | send, receive or relay much, without touching it | [`File`], [`Extent`], [`bulk`] |
 //! | find lines and messages in the bytes | [`framing`] |
 //! | wait, connect, look up names | [`after`], [`connect`], [`resolve`]: a [`Deferred`] each |
 //! | do something again and again, try again ever later | [`LoopingCall`], [`Backoff`] |
@@ -95,6 +98,9 @@ mod config;
 mod protocol;
 
 mod connection;
+mod datagram;
+mod tls;
+
 mod export;
 pub mod framing;
 
@@ -103,6 +109,9 @@ mod deferred;
 mod executor;
 mod looping_call;
 mod stream;
+
+pub mod bulk;
+mod storage;
 
 pub mod clock;
 pub mod log;
@@ -124,12 +133,20 @@ pub mod bindings;
 pub mod sections;
 
 pub use backoff::Backoff;
-pub use bindings::nethost::plugin::types::{CloseReason, Error, ErrorCode};
+pub use bindings::nethost::plugin::types::{CloseReason, ErrorCode};
+pub use bulk::Extent;
 pub use config::{Config, duration};
 pub use connection::{Address, Connection, ConnectionId, Group, HIGH_WATER};
-pub use deferred::{Deferred, OperationId, after, connect, resolve};
+pub use datagram::{
+    Datagram, DatagramContext, DatagramProtocol, DatagramSocket, Datagrams, DatagramsOnly, Iter,
+    SocketId,
+};
+pub use deferred::{Deferred, OperationId, after, connect, connect_datagrams, resolve};
 pub use executor::{Task, spawn, spawn_for_instance};
 pub use instance::{with_factory, with_session};
 pub use looping_call::LoopingCall;
 pub use protocol::{Context, Factory, Origin, Protocol, Refusal, Swap};
+pub use storage::File;
 pub use stream::{MAX_BUFFERED, Serve, Served, Stream};
+pub use tls::{TlsInfo, TlsRole};
+pub use types::Error;

@@ -20,6 +20,7 @@ use crate::{
     deferred::{self, Deferred},
     executor,
     protocol::{Context, Factory, Origin, Protocol},
+    tls::TlsRole,
 };
 
 /// A connection as a byte stream: the `AsyncRead` and `AsyncWrite` of both futures and tokio, so that crates that are generic
@@ -41,6 +42,20 @@ impl Stream {
     /// The connection, for its addresses and timeouts.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Secures the connection (STARTTLS), and throws away what came in clear and was not read yet: nobody knows who sent it.
+    ///
+    /// That happens at the call, whatever comes of it; what is read later came through TLS. What was read already, and lies in a buffer around this stream (tokio's
+    /// `BufReader`, a codec's), is for the caller to throw away: take the stream out of it, and put it into a new one. Errors, and why all this
+    /// matters: see [`Connection::start_tls`].
+    pub fn start_tls(&mut self, role: TlsRole) -> Deferred<()> {
+        let secured = self.connection.start_tls(role);
+        self.shared.received.borrow_mut().clear();
+        if self.shared.paused.replace(false) {
+            self.connection.resume_reading();
+        }
+        secured
     }
 
     /// Reads some bytes; 0 at the end of the stream.

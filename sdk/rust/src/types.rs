@@ -2,7 +2,16 @@
 
 use std::{error, fmt};
 
-use crate::bindings::nethost::plugin::types::{CloseReason, Error, ErrorCode};
+use crate::bindings::nethost::plugin::types::{CloseReason, ErrorCode};
+
+/// An error: the code is for the plugin, the message is for people (logs, never parsed).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What a plugin decides by.
+    pub code: ErrorCode,
+    /// What happened, in lower case and without a full stop.
+    pub message: String,
+}
 
 /// The message, which is for people.
 impl fmt::Display for Error {

@@ -10,6 +10,10 @@ mod timers;
 
 mod outbound;
 
+mod forbidden;
+
+mod names;
+
 mod surroundings;
 
 mod bulk;

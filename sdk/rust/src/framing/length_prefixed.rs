@@ -47,6 +47,12 @@ impl LengthPrefixed {
         }
     }
 
+    /// Forgets what it holds of a message, or that the stream made no sense, as if nothing had come: what
+    /// [`start_tls`](crate::Connection::start_tls) asks for.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.width, self.maximum);
+    }
+
     /// Returns the next message, without its length, or takes all of `data` and returns none.
     pub fn next<'s, 'd: 's>(
         &'s mut self,

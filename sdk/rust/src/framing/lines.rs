@@ -26,6 +26,11 @@ impl Lines {
         }
     }
 
+    /// Forgets what it holds of a line, as if nothing had come: what [`start_tls`](crate::Connection::start_tls) asks for.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.maximum);
+    }
+
     /// Returns the next line, without its end, or takes all of `data` and returns none.
     pub fn next<'s, 'd: 's>(
         &'s mut self,

@@ -16,6 +16,9 @@
 //! assert_eq!(seen, [&b"NICK ann"[..], b"USER ann"]);
 //! ```
 //!
+//! When a connection becomes secured, [`clear`](Lines::clear) throws away what is held of a frame that began in clear, and the caller throws away what is
+//! left of `data`: see [`start_tls`](crate::Connection::start_tls).
+//!
 //! Memory is bounded: a frame that lies in one delivery is not copied, and a part of one is held up to the maximum, which has no default. A
 //! decoder whose error says that the stream makes no sense from here on takes and ignores what follows; the session closes.
 

@@ -45,6 +45,12 @@ impl Netstrings {
         }
     }
 
+    /// Forgets what it holds of a netstring, or that the stream made no sense, as if nothing had come: what
+    /// [`start_tls`](crate::Connection::start_tls) asks for.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.maximum);
+    }
+
     /// Returns the bytes of the next netstring, or takes all of `data` and returns none.
     pub fn next<'s, 'd: 's>(
         &'s mut self,

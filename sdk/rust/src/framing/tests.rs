@@ -131,3 +131,33 @@ fn netstrings_are_the_same_however_they_are_split() {
         check(|| Netstrings::new(12), next, input.as_bytes(), expected);
     }
 }
+
+#[test]
+fn cleared_decoders_begin_anew() {
+    let mut lines = Lines::new(4);
+    for part in [&b"ab"[..], b"abcdefg"] {
+        // Held in the first round, skipped in the second.
+        lines.next(&mut &*part);
+        lines.clear();
+        assert_eq!(lines.next(&mut &b"cd\n"[..]), Some(Ok(&b"cd"[..])));
+    }
+    // A line that was returned and not yet forgotten.
+    assert_eq!(lines.next(&mut &b"x"[..]), None);
+    assert_eq!(lines.next(&mut &b"y\n"[..]), Some(Ok(&b"xy"[..])));
+    lines.clear();
+    assert_eq!(lines.next(&mut &b"z\n"[..]), Some(Ok(&b"z"[..])));
+
+    let mut messages = LengthPrefixed::u16(5);
+    for part in [&b"\0"[..], b"\0\x04a", b"\xff\xff"] {
+        messages.next(&mut &*part);
+        messages.clear();
+        assert_eq!(messages.next(&mut &b"\0\x02ab"[..]), Some(Ok(&b"ab"[..])));
+    }
+
+    let mut netstrings = Netstrings::new(5);
+    for part in [&b"1"[..], b"4:a", b"2:ab", b"x"] {
+        netstrings.next(&mut &*part);
+        netstrings.clear();
+        assert_eq!(netstrings.next(&mut &b"2:cd,"[..]), Some(Ok(&b"cd"[..])));
+    }
+}

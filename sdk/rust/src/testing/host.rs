@@ -8,18 +8,24 @@ use std::{
     time::Duration,
 };
 
-use super::reactor::{self, Connection, Ending, Wire};
+use super::{
+    bulk::{Access, Stored, error},
+    reactor::{self, Connection, Ending, Intake, Port, Sink, Socket, Step, Wire},
+};
 use crate::{
     bindings::nethost::plugin::{
         deferred::Value,
         log::Level,
-        types::{self, CloseReason, Error, ErrorCode},
+        types::{self, CloseReason, ErrorCode},
     },
     connection::{Address, ConnectionId, HIGH_WATER},
+    datagram::{DatagramProtocol, Datagrams, Endpoint, SocketId},
     deferred::OperationId,
     executor,
     instance::{self, Session, Suspended},
     protocol::{Protocol, Refusal, Swap},
+    tls::{TlsInfo, TlsRole},
+    types::Error,
 };
 
 /// One instance of a plugin and everything around it, under the test's control: peers, a clock that stands until it is advanced, and answers
@@ -29,16 +35,34 @@ use crate::{
 /// when it is given an id that does not exist.
 pub struct Host<P: Protocol> {
     peers: BTreeMap<ConnectionId, Peer<P>>,
+    sockets: BTreeMap<SocketId, Bound>,
 }
 
 impl<P: Protocol> Host<P> {
     /// Configures an instance with a JSON object, at second 0.
     pub fn start(config: &str) -> Result<Self, String> {
+        Self::start_with_files(config, [])
+    }
+
+    /// Configures an instance that is granted these files, in memory: name, access, contents.
+    pub fn start_with_files<'a>(
+        config: &str,
+        files: impl IntoIterator<Item = (&'a str, Access, &'a [u8])>,
+    ) -> Result<Self, String> {
         executor::reset();
-        reactor::with(|reactor| *reactor = reactor::Reactor::default());
+        let files = files.into_iter().map(|(name, access, contents)| {
+            let contents = contents.to_vec().into();
+            (name.to_owned(), Rc::new(Stored { contents, access }))
+        });
+        let files = files.collect();
+        reactor::with(|reactor| {
+            *reactor = reactor::Reactor::default();
+            reactor.files = files;
+        });
         instance::configure::<P>(config.to_owned())?;
         let mut host = Self {
             peers: BTreeMap::new(),
+            sockets: BTreeMap::new(),
         };
         host.settle();
         Ok(host)
@@ -78,8 +102,7 @@ impl<P: Protocol> Host<P> {
     /// Whether the peer has received everything that it ever will, and sees the end of the stream.
     pub fn is_ended(&mut self, id: ConnectionId) -> bool {
         let peer = self.peer(id);
-        let sent = peer.wire.unsent.borrow().is_empty();
-        peer.lost.is_some() || peer.wire.write_closed.get() && sent
+        peer.lost.is_some() || peer.wire.write_closed.get() && peer.wire.is_drained()
     }
 
     /// Why the connection was lost; none while it is open.
@@ -110,9 +133,9 @@ impl<P: Protocol> Host<P> {
         self.settle();
     }
 
-    /// How many bytes the peer has not taken.
+    /// How many of the bytes that the plugin wrote the peer has not taken. What is moved by itself is not counted.
     pub fn unsent(&mut self, id: ConnectionId) -> usize {
-        self.peer(id).wire.unsent.borrow().len()
+        self.peer(id).wire.unsent()
     }
 
     /// Whether the plugin has paused reading.
@@ -210,25 +233,130 @@ impl<P: Protocol> Host<P> {
         self.settle();
     }
 
-    /// Fails a dial or a look-up.
+    /// The handshakes that the plugin asked for and that were not answered, with everything before them sent.
+    pub fn handshakes(&self) -> Vec<(OperationId, ConnectionId, TlsRole)> {
+        let waiting = self.peers.iter().filter_map(|(connection, peer)| {
+            let (id, role) = peer.wire.handshake()?;
+            Some((id.into(), *connection, TlsRole::from_contract(&role)))
+        });
+        waiting.collect()
+    }
+
+    /// Answers a handshake: the connection is secured. What the peer sent before is lost, as it was in clear; what it sends from now on came through TLS.
+    pub fn secure(&mut self, id: ConnectionId, info: TlsInfo) {
+        let Some(handshake) = self.take_handshake(id) else {
+            panic!("no handshake of connection {id} is waiting");
+        };
+        self.peer(id).wire.tls.replace(Some(info.into_contract()));
+        instance::completed(handshake, Ok(Value::Nothing));
+        self.settle();
+    }
+
+    /// What is being moved from and to files and between connections, oldest first.
+    pub fn moves(&self) -> Vec<OperationId> {
+        reactor::with(|reactor| reactor.moves.keys().map(|id| (*id).into()).collect())
+    }
+
+    /// What a file has in it now.
+    pub fn file(&self, name: &str) -> Vec<u8> {
+        match reactor::with(|reactor| reactor.files.get(name).cloned()) {
+            Some(file) => file.contents.borrow().clone(),
+            None => panic!("there is no file `{name}`"),
+        }
+    }
+
+    /// Fails a dial, a look-up, a handshake or what is being moved. A handshake that fails with `timeout` or `other` ends its connection.
     pub fn fail(&mut self, operation: OperationId, code: ErrorCode) {
         let id = operation.as_u64();
-        reactor::with(|reactor| {
+        let handshakes = self.handshakes();
+        let securing = handshakes
+            .iter()
+            .find(|(waiting, ..)| *waiting == operation);
+        let is_asked = reactor::with(|reactor| {
             let dial = reactor.connects.remove(&id);
             let lookup = reactor.resolves.remove(&id);
-            assert!(
-                dial.is_some() || lookup.is_some(),
-                "no operation {operation:?} is waiting"
-            );
+            let bytes = reactor.moves.remove(&id);
+            dial.is_some() || lookup.is_some() || bytes.is_some()
         });
-        instance::completed(
-            id,
-            Err(Error {
-                message: code.to_string(),
-                code,
-            }),
+        assert!(
+            is_asked || securing.is_some(),
+            "no operation {operation:?} is waiting"
         );
+        let message = code.to_string();
+        let ends = matches!(code, ErrorCode::Timeout | ErrorCode::Other(_));
+        if let Some((_, connection, _)) = securing {
+            self.take_handshake(*connection);
+        }
+        instance::completed(id, Err(error(code, &message)));
+        if let Some((_, connection, _)) = securing.filter(|_| ends) {
+            self.lose(*connection, CloseReason::Tls(message));
+        }
         self.settle();
+    }
+
+    /// The service listens for datagrams: an endpoint is made for a socket of its configuration. A swap closes it; bind again.
+    pub fn bind<D: DatagramProtocol<Factory = P::Factory>>(&mut self) -> SocketId {
+        let origin = types::Origin::Configured(format!("udp://{}", listener()));
+        let id = self.bound::<D>(origin);
+        self.settle();
+        id
+    }
+
+    /// Answers a dial of [`connect_datagrams`](crate::connect_datagrams): the socket is there.
+    pub fn accept_datagrams<D: DatagramProtocol<Factory = P::Factory>>(
+        &mut self,
+        dial: OperationId,
+    ) -> SocketId {
+        let asked = reactor::with(|reactor| reactor.connects.remove(&dial.as_u64()));
+        assert!(asked.is_some(), "no dial {dial:?} is waiting");
+        let id = self.bound::<D>(types::Origin::Dialed(dial.as_u64()));
+        instance::completed(dial.as_u64(), Ok(Value::Nothing));
+        self.settle();
+        id
+    }
+
+    /// Peers send datagrams to a socket, which arrive in one batch.
+    pub fn send_datagrams(&mut self, id: SocketId, datagrams: &Datagrams) {
+        let bound = self.socket(id);
+        if let (false, Some(endpoint)) = (bound.port.is_closed.get(), &bound.endpoint) {
+            endpoint.datagrams_received(datagrams.clone());
+        }
+        self.settle();
+    }
+
+    /// Takes what the plugin sent from a socket: to whom, and what.
+    pub fn sent_datagrams(&mut self, id: SocketId) -> Vec<(SocketAddr, Vec<u8>)> {
+        let sent = self.socket(id).port.sent.take();
+        let mut batch = Datagrams::new();
+        for (packet, payload) in sent {
+            batch.add(packet, &payload);
+        }
+        batch
+            .iter()
+            .map(|datagram| (datagram.peer(), datagram.payload().to_vec()))
+            .collect()
+    }
+
+    /// The multicast groups that the plugin has joined, each with its interface.
+    pub fn groups(&mut self, id: SocketId) -> Vec<(IpAddr, u32)> {
+        self.socket(id)
+            .port
+            .groups
+            .borrow()
+            .iter()
+            .copied()
+            .collect()
+    }
+
+    /// The host closes a socket.
+    pub fn close_datagrams(&mut self, id: SocketId, reason: CloseReason) {
+        self.socket(id).close(reason);
+        self.settle();
+    }
+
+    /// Whether a socket is closed.
+    pub fn is_closed(&mut self, id: SocketId) -> bool {
+        self.socket(id).endpoint.is_none()
     }
 
     /// Takes the lines that were logged.
@@ -247,6 +375,26 @@ impl<P: Protocol> Host<P> {
         (id, is_taken)
     }
 
+    fn bound<D: DatagramProtocol<Factory = P::Factory>>(
+        &mut self,
+        origin: types::Origin,
+    ) -> SocketId {
+        let port = Port::new(Address::Socket(listener()));
+        let id = port.id;
+        let endpoint = Endpoint::<D>::made(Socket::new(Rc::clone(&port)), origin);
+        let endpoint: Box<dyn AnyEndpoint> = Box::new(endpoint);
+        let endpoint = Some(endpoint);
+        self.sockets.insert(id, Bound { port, endpoint });
+        id
+    }
+
+    fn socket(&mut self, id: SocketId) -> &mut Bound {
+        match self.sockets.get_mut(&id) {
+            Some(bound) => bound,
+            None => panic!("there is no socket {id:?}"),
+        }
+    }
+
     fn peer(&mut self, id: ConnectionId) -> &mut Peer<P> {
         match self.peers.get_mut(&id) {
             Some(peer) => peer,
@@ -259,16 +407,27 @@ impl<P: Protocol> Host<P> {
         for _ in 0..MAX_TURNS {
             let ids: Vec<_> = self.peers.keys().copied().collect();
             let moved = ids.into_iter().filter(|id| self.turn(*id)).count();
+            let closed = self
+                .sockets
+                .values_mut()
+                .filter(|bound| bound.port.is_closed.get() && bound.endpoint.is_some());
+            let moved = moved
+                + closed
+                    .map(|bound| bound.close(CloseReason::ClosedHere))
+                    .count();
             let due = reactor::with(|reactor| {
+                if let Some(finished) = reactor.finished.pop_front() {
+                    return Some(finished);
+                }
                 let first = reactor.timers.first_entry()?;
                 if first.key().0 <= reactor.now {
-                    Some(first.remove_entry().0.1)
+                    Some((first.remove_entry().0.1, Ok(Value::Nothing)))
                 } else {
                     None
                 }
             });
             match due {
-                Some(timer) => instance::completed(timer, Ok(Value::Nothing)),
+                Some((id, outcome)) => instance::completed(id, outcome),
                 None if moved == 0 => return,
                 None => {}
             }
@@ -290,8 +449,19 @@ impl<P: Protocol> Host<P> {
         if peer.taking == Taking::Everything && !wire.unsent.borrow().is_empty() {
             peer.received.append(&mut wire.unsent.borrow_mut());
             wire.last_moved.set(now);
+            if !wire.behind.borrow().is_empty() {
+                return true;
+            }
         }
-        let unsent = wire.unsent.borrow().len();
+        if wire.is_securing() {
+            // It came in clear, and too late.
+            wire.incoming.borrow_mut().clear();
+        }
+        if self.step(id) {
+            return true;
+        }
+        let peer = self.peer(id);
+        let unsent = wire.unsent();
         if unsent > MAX_UNSENT {
             return self.lose(id, CloseReason::Limit("unsent bytes".into()));
         }
@@ -299,11 +469,11 @@ impl<P: Protocol> Host<P> {
             peer.callback(Session::writable);
             return true;
         }
-        if peer.read_closed && wire.write_closed.get() && unsent == 0 {
+        if peer.read_closed && wire.write_closed.get() && wire.is_drained() {
             return self.lose(id, CloseReason::Done);
         }
         if wire.ending.get() == Ending::Close {
-            return unsent == 0 && self.lose(id, CloseReason::ClosedHere);
+            return wire.is_drained() && self.lose(id, CloseReason::ClosedHere);
         }
         if wire
             .idle_timeout
@@ -312,15 +482,16 @@ impl<P: Protocol> Host<P> {
         {
             return self.lose(id, CloseReason::Idle);
         }
-        if wire.paused.get() || unsent >= HIGH_WATER {
+        if wire.paused.get() || unsent >= HIGH_WATER || wire.is_securing() {
             return false;
         }
-        let incoming = wire.incoming.borrow_mut().pop_front();
-        if let Some(data) = incoming {
+        let intake = wire.intake.borrow().clone();
+        if let Some(intake) = intake {
+            return self.take_in(id, &intake);
+        }
+        if let Some(data) = wire.next_incoming(MAX_DELIVERY) {
             wire.last_moved.set(now);
-            for part in data.chunks(MAX_DELIVERY) {
-                peer.callback(|session| session.data_received(part));
-            }
+            peer.callback(|session| session.data_received(&data));
             return true;
         }
         if peer.write_closed && !std::mem::replace(&mut peer.read_closed, true) {
@@ -328,6 +499,106 @@ impl<P: Protocol> Host<P> {
             return true;
         }
         false
+    }
+
+    /// Does the next thing that has its place among what was written, if all of that before it has left.
+    fn step(&mut self, id: ConnectionId) -> bool {
+        let peer = self.peer(id);
+        let wire = Rc::clone(&peer.wire);
+        if !wire.unsent.borrow().is_empty() {
+            return false;
+        }
+        let mut behind = wire.behind.borrow_mut();
+        let is_over = match behind.front_mut() {
+            None => return false,
+            Some(Step::Bytes(bytes)) => {
+                wire.unsent.borrow_mut().append(bytes);
+                true
+            }
+            Some(Step::Splice(id)) => reactor::with(|reactor| !reactor.moves.contains_key(id)),
+            Some(Step::File { id, rest }) => reactor::with(|reactor| {
+                let now = reactor.now;
+                let Some(bytes) = reactor.moves.get_mut(id) else {
+                    return true;
+                };
+                if peer.taking == Taking::Everything {
+                    let count = bytes.allowance(now).min(rest.len());
+                    peer.received.extend(rest.drain(..count));
+                    bytes.moved(count);
+                    if count > 0 {
+                        wire.last_moved.set(now);
+                    }
+                    if rest.is_empty() {
+                        reactor.finish(*id, None);
+                        return true;
+                    }
+                }
+                false
+            }),
+            Some(Step::Handshake { .. }) => wire.ending.get() == Ending::Close,
+        };
+        if is_over && let Some(Step::Handshake { id, .. }) = behind.pop_front() {
+            let closed = error(ErrorCode::Closed, "the connection was closed");
+            reactor::with(|reactor| reactor.finished.push_back((id, Err(closed))));
+        }
+        is_over
+    }
+
+    /// Moves what a peer has sent to where it goes in place of the session.
+    fn take_in(&mut self, id: ConnectionId, intake: &Intake) -> bool {
+        let now = reactor::with(|reactor| reactor.now);
+        let peer = self.peer(id);
+        let (wire, is_end) = (Rc::clone(&peer.wire), peer.write_closed);
+        let is_end = is_end && wire.incoming.borrow().is_empty();
+        let allowed = reactor::with(|reactor| {
+            let bytes = reactor.moves.get_mut(&intake.id)?;
+            (!is_end && bytes.left != Some(0)).then(|| bytes.allowance(now))
+        });
+        let Some(allowed) = allowed else {
+            reactor::with(|reactor| reactor.finish(intake.id, None));
+            wire.intake.take();
+            return true;
+        };
+        if let Sink::Connection(to) = &intake.sink
+            && !self.peer(*to).takes_splice(intake.id)
+        {
+            return false;
+        }
+        let Some(data) = wire.next_incoming(allowed) else {
+            return false;
+        };
+        reactor::with(|reactor| {
+            if let Some(bytes) = reactor.moves.get_mut(&intake.id) {
+                bytes.moved(data.len());
+            }
+        });
+        wire.last_moved.set(now);
+        match &intake.sink {
+            Sink::File { file, at } => {
+                file.put(*at, &data);
+                let sink = Sink::File {
+                    file: Rc::clone(file),
+                    at: at + data.len() as u64,
+                };
+                let id = intake.id;
+                wire.intake.replace(Some(Intake { id, sink }));
+            }
+            Sink::Connection(to) => {
+                let to = self.peer(*to);
+                to.wire.last_moved.set(now);
+                to.received.extend(data);
+            }
+        }
+        true
+    }
+
+    /// The handshake that waits on a connection, over now. What was sent before it is lost.
+    fn take_handshake(&mut self, id: ConnectionId) -> Option<u64> {
+        let wire = &self.peer(id).wire;
+        let (handshake, _) = wire.handshake()?;
+        wire.behind.borrow_mut().pop_front();
+        wire.incoming.borrow_mut().clear();
+        Some(handshake)
     }
 
     /// Ends a connection. Always true, for [`turn`](Self::turn).
@@ -339,12 +610,27 @@ impl<P: Protocol> Host<P> {
         peer.wire.ending.set(Ending::Lost);
         peer.wire.unsent.take();
         peer.wire.incoming.take();
+        peer.wire.tls.take();
+        let (behind, intake) = (peer.wire.behind.take(), peer.wire.intake.take());
         peer.lost = Some(reason.clone());
         let session = peer.session.take();
         reactor::with(|reactor| {
             reactor.timers.retain(|_, owner| *owner != Some(id));
             reactor.connects.retain(|_, asked| asked.owner != Some(id));
             reactor.resolves.retain(|_, asked| asked.owner != Some(id));
+            reactor.moves.retain(|_, bytes| bytes.owner != Some(id));
+            for step in behind {
+                let closed = error(ErrorCode::Closed, "the connection is lost");
+                match step {
+                    Step::Bytes(_) => {}
+                    Step::File { id, .. } | Step::Splice(id) => reactor.finish(id, Some(closed)),
+                    Step::Handshake { id, .. } => reactor.finished.push_back((id, Err(closed))),
+                }
+            }
+            if let Some(intake) = intake {
+                let reset = error(ErrorCode::Reset, "the connection is lost");
+                reactor.finish(intake.id, Some(reset));
+            }
         });
         if let Some(session) = session {
             session.connection_lost(reason);
@@ -364,7 +650,11 @@ impl<P: Protocol> Host<P> {
                     .saturating_add(peer.wire.idle_timeout.get()?),
             )
         });
-        idle.chain(timer).min()
+        let bulk = reactor::with(|reactor| {
+            let due = reactor.moves.values();
+            due.filter_map(|bytes| bytes.due(reactor.now)).min()
+        });
+        idle.chain(timer).chain(bulk).min()
     }
 }
 
@@ -406,7 +696,12 @@ impl<P: Swap> Host<P> {
                     peers.insert(id, peer.with_session(sessions.remove(&id)));
                 }
                 reactor::forget_orphans();
-                let mut host = Host { peers };
+                // The new version's sockets are bound anew.
+                std::mem::forget(self.sockets);
+                let mut host = Host {
+                    peers,
+                    sockets: BTreeMap::new(),
+                };
                 host.settle();
                 Ok(host)
             }
@@ -454,6 +749,37 @@ impl<P: Protocol> fmt::Debug for Host<P> {
         f.debug_struct("Host")
             .field("connections", &self.peers.keys())
             .finish_non_exhaustive()
+    }
+}
+
+/// A socket and its endpoint, until it is closed.
+struct Bound {
+    port: Rc<Port>,
+    endpoint: Option<Box<dyn AnyEndpoint>>,
+}
+
+impl Bound {
+    fn close(&mut self, reason: CloseReason) {
+        self.port.is_closed.set(true);
+        if let Some(endpoint) = self.endpoint.take() {
+            endpoint.closed(reason);
+        }
+    }
+}
+
+/// An endpoint of any protocol.
+trait AnyEndpoint {
+    fn datagrams_received(&self, datagrams: Datagrams);
+    fn closed(&self, reason: CloseReason);
+}
+
+impl<D: DatagramProtocol> AnyEndpoint for Endpoint<D> {
+    fn datagrams_received(&self, datagrams: Datagrams) {
+        self.received(&datagrams);
+    }
+
+    fn closed(&self, reason: CloseReason) {
+        Self::closed(self, reason);
     }
 }
 
@@ -512,6 +838,13 @@ impl<P: Protocol> Peer<P> {
             read_closed,
             lost,
         }
+    }
+
+    /// Whether a splice has come to its place among what was written here, and can go on.
+    fn takes_splice(&self, id: u64) -> bool {
+        let is_next =
+            matches!(self.wire.behind.borrow().front(), Some(Step::Splice(next)) if *next == id);
+        is_next && self.wire.unsent.borrow().is_empty() && self.taking == Taking::Everything
     }
 
     fn callback(&self, call: impl FnOnce(&Session<P>)) {

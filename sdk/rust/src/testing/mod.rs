@@ -25,6 +25,7 @@
 //! | `S! bytes` | the server sends exactly these bytes |
 //! | `X:` | the client closes its writing half |
 //! | `E:` | the server has closed: nothing more comes |
+//! | `H:` | the TLS handshake that the server waits for ([`Connection::start_tls`](crate::Connection::start_tls)) succeeds; what clients sent before it in clear is lost |
 //! | `T: 30s` | time passes (`ms`, `s`, `m`, `h`); only where the clock can be moved |
 //! | `config: {…}` | first line only: JSON that is merged over the plugin's test configuration |
 //!
@@ -34,11 +35,13 @@
 //!
 //! [`Transcript`] and [`Peer`] play the same files against anything else, such as a real host over TCP.
 
+pub(crate) mod bulk;
 mod host;
 mod player;
 pub(crate) mod reactor;
 mod transcript;
 
+pub use bulk::Access;
 pub use host::{Host, SwapError};
 pub use player::{Chunking, Failure, Peer, Received, play, play_directory};
 pub use transcript::{Action, ParseError, Pattern, Step, Transcript};

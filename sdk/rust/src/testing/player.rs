@@ -8,7 +8,7 @@ use super::{
     host::Host,
     transcript::{Action, Step, Transcript},
 };
-use crate::{connection::ConnectionId, protocol::Protocol};
+use crate::{connection::ConnectionId, protocol::Protocol, tls::TlsInfo};
 
 /// Plays every `.txt` in a directory against a protocol, natively, in every [chunking](Chunking). `config` is a JSON object with every key that
 /// the plugin's manifest has.
@@ -77,6 +77,10 @@ pub fn play(
                 .peer
                 .close(&step.client)
                 .map_err(|error| player.failure(step, "to close", error))?,
+            Action::Secure => player
+                .peer
+                .secure(&step.client)
+                .map_err(|error| player.failure(step, "a handshake", error))?,
             Action::Advance(time) => {
                 player
                     .peer
@@ -136,6 +140,12 @@ pub trait Peer {
 
     /// A client closes its writing half.
     fn close(&mut self, client: &str) -> Result<(), String>;
+
+    /// A client's TLS handshake succeeds. Fails unless overridden.
+    fn secure(&mut self, client: &str) -> Result<(), String> {
+        let _ = client;
+        Err("TLS cannot be begun here".to_owned())
+    }
 
     /// Time passes. Fails unless overridden.
     fn advance(&mut self, time: Duration) -> Result<(), String> {
@@ -408,6 +418,16 @@ impl<P: Protocol> Peer for Native<P> {
 
     fn advance(&mut self, time: Duration) -> Result<(), String> {
         self.host.advance(time);
+        Ok(())
+    }
+
+    fn secure(&mut self, client: &str) -> Result<(), String> {
+        let id = self.id(client)?;
+        let mut waiting = self.host.handshakes().into_iter();
+        if !waiting.any(|(_, connection, _)| connection == id) {
+            return Err("no handshake, the server has not begun TLS".to_owned());
+        }
+        self.host.secure(id, TlsInfo::default());
         Ok(())
     }
 

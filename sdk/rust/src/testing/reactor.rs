@@ -2,14 +2,24 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
     rc::{Rc, Weak},
     time::Duration,
 };
 
+use super::bulk::{self, Move, Stored};
 use crate::{
-    bindings::nethost::plugin::{log::Level, types},
-    connection::{ConnectionId, HIGH_WATER},
+    Error,
+    bindings::nethost::plugin::{
+        datagram::Packet,
+        deferred::Value,
+        log::Level,
+        transport::{TlsInfo, TlsRole},
+        types::{self, ErrorCode},
+    },
+    connection::{Address, ConnectionId, HIGH_WATER},
+    datagram::SocketId,
     deferred, executor,
 };
 
@@ -29,6 +39,7 @@ pub(crate) fn cancel(id: u64) {
         reactor.timers.retain(|(_, timer), _| *timer != id);
         reactor.connects.remove(&id);
         reactor.resolves.remove(&id);
+        reactor.moves.remove(&id);
     });
 }
 
@@ -38,6 +49,9 @@ pub(crate) fn keep(id: u64) {
             if *timer == id {
                 *owner = None;
             }
+        }
+        if let Some(bytes) = reactor.moves.get_mut(&id) {
+            bytes.owner = None;
         }
         let Reactor {
             connects, resolves, ..
@@ -165,6 +179,34 @@ impl Connection {
     pub(crate) fn peer(&self) -> types::Address {
         self.0.peer.clone()
     }
+
+    pub(crate) fn start_tls(&self, role: &TlsRole) -> u64 {
+        let wire = &self.0;
+        if !wire.is_writable() {
+            return bulk::refused(ErrorCode::Closed, "the connection is closed");
+        }
+        if wire.tls.borrow().is_some() || wire.is_securing() {
+            return bulk::refused(ErrorCode::Invalid, "the connection has TLS already");
+        }
+        if wire.intake.borrow().is_some() {
+            return bulk::refused(ErrorCode::Busy, "what it receives is being moved elsewhere");
+        }
+        let id = with(Reactor::next_id);
+        let role = role.clone();
+        wire.behind
+            .borrow_mut()
+            .push_back(Step::Handshake { id, role });
+        wire.incoming.borrow_mut().clear();
+        id
+    }
+
+    pub(crate) fn tls(&self) -> Option<TlsInfo> {
+        self.0.tls.borrow().clone()
+    }
+
+    pub(crate) fn wire(&self) -> &Wire {
+        &self.0
+    }
 }
 
 impl Drop for Connection {
@@ -205,6 +247,109 @@ impl Group {
     }
 }
 
+/// A plugin's handle of a socket.
+#[derive(Debug)]
+pub(crate) struct Socket(Rc<Port>);
+
+impl Socket {
+    pub(crate) fn new(port: Rc<Port>) -> Self {
+        Self(port)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.0.id.0
+    }
+
+    pub(crate) fn local(&self) -> types::Address {
+        self.0.local.to_contract()
+    }
+
+    pub(crate) fn send(&self, packets: &[Packet], payloads: &[u8]) {
+        assert!(
+            packets.len() <= MAX_BATCH,
+            "a batch of {} packets, which traps",
+            packets.len()
+        );
+        if self.0.is_closed.get() {
+            return;
+        }
+        let mut rest = payloads;
+        for packet in packets {
+            let (payload, after) = rest.split_at(packet.length as usize);
+            rest = after;
+            self.0.sent.borrow_mut().push((*packet, payload.to_vec()));
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.is_closed.set(true);
+    }
+
+    pub(crate) fn join(&self, group: &types::Address, interface: u32) -> Result<(), Error> {
+        self.change_groups(group, |groups, group| {
+            groups.insert((group, interface));
+        })
+    }
+
+    pub(crate) fn leave(&self, group: &types::Address, interface: u32) -> Result<(), Error> {
+        self.change_groups(group, |groups, group| {
+            groups.remove(&(group, interface));
+        })
+    }
+
+    /// Nothing here is sent to a group, so this changes nothing.
+    pub(crate) fn set_multicast_ttl(&self, _hops: u8) {}
+
+    /// As [`Self::set_multicast_ttl`].
+    pub(crate) fn set_multicast_loop(&self, _on: bool) {}
+
+    fn change_groups(
+        &self,
+        group: &types::Address,
+        change: impl FnOnce(&mut BTreeSet<(IpAddr, u32)>, IpAddr),
+    ) -> Result<(), Error> {
+        let group = Address::from_contract(group.clone()).ip();
+        let Some(group) = group.filter(IpAddr::is_multicast) else {
+            return Err(Error {
+                code: ErrorCode::Invalid,
+                message: "not a multicast address".into(),
+            });
+        };
+        change(&mut self.0.groups.borrow_mut(), group);
+        Ok(())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// One socket, as the host sees it.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) id: SocketId,
+    pub(crate) local: Address,
+    pub(crate) is_closed: Cell<bool>,
+    /// Sent by the plugin, and not yet taken by the test.
+    pub(crate) sent: RefCell<Vec<(Packet, Vec<u8>)>>,
+    pub(crate) groups: RefCell<BTreeSet<(IpAddr, u32)>>,
+}
+
+impl Port {
+    pub(crate) fn new(local: Address) -> Rc<Self> {
+        let id = REACTOR.with_borrow_mut(Reactor::next_id);
+        Rc::new(Self {
+            id: SocketId(id),
+            local,
+            is_closed: Cell::default(),
+            sent: RefCell::default(),
+            groups: RefCell::default(),
+        })
+    }
+}
+
 /// One connection, as host and peer see it.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -217,10 +362,15 @@ pub(crate) struct Wire {
     pub(crate) idle_timeout: Cell<Option<Duration>>,
     /// Written by the plugin and not yet taken by the peer.
     pub(crate) unsent: RefCell<Vec<u8>>,
+    /// What has its place after `unsent`, and what was written after that.
+    pub(crate) behind: RefCell<VecDeque<Step>>,
     /// Whether `unsent` had reached the high-water mark since `writable` was last called.
     pub(crate) was_full: Cell<bool>,
     /// Sent by the peer and not yet delivered, as it was sent.
     pub(crate) incoming: RefCell<VecDeque<Vec<u8>>>,
+    /// What takes `incoming` in place of the session.
+    pub(crate) intake: RefCell<Option<Intake>>,
+    pub(crate) tls: RefCell<Option<TlsInfo>>,
     pub(crate) last_moved: Cell<Duration>,
 }
 
@@ -237,7 +387,10 @@ impl Wire {
             idle_timeout: Cell::default(),
             unsent: RefCell::default(),
             was_full: Cell::default(),
+            behind: RefCell::default(),
             incoming: RefCell::default(),
+            intake: RefCell::default(),
+            tls: RefCell::default(),
             last_moved: Cell::new(now),
         })
     }
@@ -254,7 +407,10 @@ impl Wire {
             self.idle_timeout.get(),
             self.was_full.get(),
         );
+        let (behind, intake) = (self.behind.borrow().clone(), self.intake.borrow().clone());
         move |wire| {
+            wire.behind.replace(behind.clone());
+            wire.intake.replace(intake.clone());
             wire.unsent.borrow_mut().truncate(unsent);
             wire.ending.set(ending);
             wire.write_closed.set(write_closed);
@@ -268,15 +424,97 @@ impl Wire {
         if self.ending.get() == Ending::Lost {
             return 0;
         }
-        let mut unsent = self.unsent.borrow_mut();
-        if self.ending.get() == Ending::Open && !self.write_closed.get() {
-            unsent.extend_from_slice(data);
-            if unsent.len() >= HIGH_WATER {
-                self.was_full.set(true);
+        if self.is_writable() {
+            let mut behind = self.behind.borrow_mut();
+            match behind.back_mut() {
+                None => self.unsent.borrow_mut().extend_from_slice(data),
+                Some(Step::Bytes(bytes)) => bytes.extend_from_slice(data),
+                Some(_) => behind.push_back(Step::Bytes(data.to_vec())),
             }
         }
-        u32::try_from(unsent.len()).unwrap_or(u32::MAX)
+        let unsent = self.unsent();
+        if self.is_writable() && unsent >= HIGH_WATER {
+            self.was_full.set(true);
+        }
+        u32::try_from(unsent).unwrap_or(u32::MAX)
     }
+
+    /// How many bytes the plugin has written that the peer has not taken.
+    pub(crate) fn unsent(&self) -> usize {
+        let behind = self.behind.borrow();
+        let waiting = behind.iter().map(|step| match step {
+            Step::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        });
+        self.unsent.borrow().len() + waiting.sum::<usize>()
+    }
+
+    /// Takes what the peer has sent, so many bytes of one piece at most.
+    pub(crate) fn next_incoming(&self, maximum: usize) -> Option<Vec<u8>> {
+        let mut incoming = self.incoming.borrow_mut();
+        let piece = incoming.front_mut().filter(|_| maximum > 0)?;
+        if piece.len() <= maximum {
+            return incoming.pop_front();
+        }
+        let rest = piece.split_off(maximum);
+        Some(std::mem::replace(piece, rest))
+    }
+
+    /// Whether nothing is left to be sent.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.unsent.borrow().is_empty() && self.behind.borrow().is_empty()
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.ending.get() == Ending::Open && !self.write_closed.get()
+    }
+
+    /// Whether a handshake is to come, so that nothing is received until it is done.
+    pub(crate) fn is_securing(&self) -> bool {
+        let behind = self.behind.borrow();
+        behind
+            .iter()
+            .any(|step| matches!(step, Step::Handshake { .. }))
+    }
+
+    /// The handshake that waits for the test, if everything before it has left.
+    pub(crate) fn handshake(&self) -> Option<(u64, TlsRole)> {
+        match self.behind.borrow().front() {
+            Some(Step::Handshake { id, role }) if self.unsent.borrow().is_empty() => {
+                Some((*id, role.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What has its place among the bytes that are written.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Bytes(Vec<u8>),
+    File {
+        id: u64,
+        rest: VecDeque<u8>,
+    },
+    /// The bytes of this splice come here.
+    Splice(u64),
+    Handshake {
+        id: u64,
+        role: TlsRole,
+    },
+}
+
+/// What takes what a peer sends, in place of the session.
+#[derive(Clone, Debug)]
+pub(crate) struct Intake {
+    pub(crate) id: u64,
+    pub(crate) sink: Sink,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Sink {
+    File { file: Rc<Stored>, at: u64 },
+    Connection(ConnectionId),
 }
 
 /// How far the plugin has gone in ending a connection.
@@ -305,10 +543,22 @@ pub(crate) struct Reactor {
     pub(crate) resolves: BTreeMap<u64, Asked>,
     pub(crate) addresses: HashMap<u64, Vec<types::Address>>,
     pub(crate) log: Vec<(Level, String)>,
+    pub(crate) files: HashMap<String, Rc<Stored>>,
+    pub(crate) moves: BTreeMap<u64, Move>,
+    /// What came to something, and is told when the callback has returned.
+    pub(crate) finished: VecDeque<(u64, Result<Value, Error>)>,
 }
 
 impl Reactor {
-    fn next_id(&mut self) -> u64 {
+    /// What was being moved has arrived, or did not, unless it was cancelled.
+    pub(crate) fn finish(&mut self, id: u64, error: Option<Error>) {
+        if let Some(bytes) = self.moves.remove(&id) {
+            let outcome = error.map_or(Ok(Value::Number(bytes.moved)), Err);
+            self.finished.push_back((id, outcome));
+        }
+    }
+
+    pub(crate) fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
     }
@@ -322,6 +572,7 @@ pub(crate) fn forget_orphans() {
             .retain(|(_, id), _| deferred::is_awaited(*id));
         reactor.connects.retain(|id, _| deferred::is_awaited(*id));
         reactor.resolves.retain(|id, _| deferred::is_awaited(*id));
+        reactor.moves.retain(|id, _| deferred::is_awaited(*id));
     });
 }
 
@@ -329,6 +580,9 @@ pub(crate) fn forget_orphans() {
 pub(crate) fn with<R>(call: impl FnOnce(&mut Reactor) -> R) -> R {
     REACTOR.with_borrow_mut(call)
 }
+
+/// The contract's number: packets of one `send`.
+const MAX_BATCH: usize = 1024;
 
 /// 2026-01-01T00:00:00Z: tests begin then.
 const WALL_START: Duration = Duration::from_secs(1_767_225_600);

@@ -37,6 +37,8 @@ pub enum Action {
     ExpectEnd,
     /// The client closes its writing half.
     Close,
+    /// The TLS handshake that the server waits for succeeds.
+    Secure,
     /// Time passes.
     Advance(Duration),
 }
@@ -87,6 +89,11 @@ impl Transcript {
             }
         }
         clients
+    }
+
+    /// Whether it begins TLS, which only a [`Peer`](super::Peer) that says so can.
+    pub fn begins_tls(&self) -> bool {
+        self.steps.iter().any(|step| step.action == Action::Secure)
     }
 
     /// Whether it moves the clock, which only tests under their own clock can.
@@ -167,8 +174,9 @@ fn step(text: &str) -> Result<(&str, Action), &'static str> {
         (Some("S"), true) => Action::ExpectBytes(unescape(argument)?),
         (Some("X"), false) if argument.is_empty() => Action::Close,
         (Some("E"), false) if argument.is_empty() => Action::ExpectEnd,
+        (Some("H"), false) if argument.is_empty() => Action::Secure,
         (Some("T"), false) if client.is_empty() => Action::Advance(duration(argument)?),
-        (Some("X" | "E"), false) => return Err("nothing follows `X:` and `E:`"),
+        (Some("X" | "E" | "H"), false) => return Err("nothing follows `X:`, `E:` and `H:`"),
         _ => return Err(UNKNOWN),
     };
     if matches!(&action, Action::Send(bytes) | Action::ExpectBytes(bytes) if bytes.is_empty()) {
@@ -227,7 +235,7 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
     Ok(Duration::from_millis(number.saturating_mul(milliseconds)))
 }
 
-const UNKNOWN: &str = "a step begins with `C:`, `C!`, `S:`, `S!`, `X:`, `E:` or `T:`";
+const UNKNOWN: &str = "a step begins with `C:`, `C!`, `S:`, `S!`, `X:`, `E:`, `H:` or `T:`";
 
 #[cfg(test)]
 mod tests {
@@ -235,7 +243,7 @@ mod tests {
 
     #[test]
     fn steps_are_read() {
-        let text = "# hello\nconfig: {\"a\": 1}\n\nC: NICK ann\nS[bob]: 433 {*}\nC! a\\r\\n\\x00\\\\\nS[bob]! \\xfe\nX[bob]:\nE:\nT: 5m\nC:\n";
+        let text = "# hello\nconfig: {\"a\": 1}\n\nC: NICK ann\nS[bob]: 433 {*}\nC! a\\r\\n\\x00\\\\\nS[bob]! \\xfe\nX[bob]:\nE:\nT: 5m\nC:\nH:\n";
         let transcript = Transcript::parse("x.txt", text).unwrap();
         let steps: Vec<_> = transcript
             .steps
@@ -251,11 +259,12 @@ mod tests {
             (9, "", Action::ExpectEnd),
             (10, "", Action::Advance(Duration::from_secs(300))),
             (11, "", Action::Send(b"\r\n".to_vec())),
+            (12, "", Action::Secure),
         ];
         assert_eq!(steps, expected);
         assert_eq!(transcript.config.as_deref(), Some("{\"a\": 1}"));
         assert_eq!(transcript.clients(), ["", "bob"]);
-        assert!(transcript.moves_clock());
+        assert!(transcript.moves_clock() && transcript.begins_tls());
     }
 
     #[test]
@@ -270,7 +279,8 @@ mod tests {
             ("C! \\", "`\\` at the end"),
             ("S! \\xg0", "`\\x` wants two hexadecimal digits"),
             ("S!", "there are no bytes"),
-            ("E: x", "nothing follows `X:` and `E:`"),
+            ("E: x", "nothing follows `X:`, `E:` and `H:`"),
+            ("H: x", "nothing follows `X:`, `E:` and `H:`"),
             ("T: 5", "a time is a number and `ms`, `s`, `m` or `h`"),
             ("T: 5d", "a time is a number and `ms`, `s`, `m` or `h`"),
             ("C: a\nconfig: {}", "`config:` comes first, once"),
