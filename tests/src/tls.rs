@@ -108,7 +108,7 @@ impl Talker {
             .args(["s_client", "-connect", &address.to_string()])
             .args(arguments);
         let is_named = |argument: &&str| matches!(*argument, "-servername" | "-noservername");
-        if !arguments.iter().any(|argument| is_named(&argument)) {
+        if !arguments.iter().any(is_named) {
             command.args(["-servername", "localhost"]);
         }
         // A line that begins with Q ends it.
@@ -156,10 +156,7 @@ impl Talker {
                 .is_ok()
         });
         let deadline = Instant::now() + DEADLINE;
-        while sent {
-            if self.count(line) > before {
-                return true;
-            }
+        while sent && self.count(line) == before {
             if !self.stdout.wait(deadline) {
                 assert!(
                     Instant::now() < deadline,
@@ -169,7 +166,7 @@ impl Talker {
                 return false;
             }
         }
-        false
+        sent
     }
 
     /// Says goodbye and waits for the end.
@@ -194,7 +191,7 @@ impl Talker {
         }
     }
 
-    /// Returns the certificates that the server showed, in PEM, as far as openssl has printed them.
+    /// Returns what it said so far.
     pub fn text(&self) -> String {
         let mut lines = self.stdout.all();
         lines.extend(self.stderr.all());
@@ -202,8 +199,9 @@ impl Talker {
     }
 
     fn count(&self, line: &str) -> usize {
+        // openssl writes what came past its own buffer, so that it may follow upon half a line.
         let lines = self.stdout.all();
-        lines.iter().filter(|there| *there == line).count()
+        lines.iter().filter(|there| there.ends_with(line)).count()
     }
 }
 
@@ -247,8 +245,8 @@ impl Python {
                 self.0.to_string().as_ref(),
             ],
         );
-        serde_json::from_str(&output.text)
-            .unwrap_or_else(|error| panic!("{error}: {}", output.text))
+        let line = output.text.lines().next().unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {}", output.text))
     }
 
     /// Runs it with one connection.

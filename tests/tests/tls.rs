@@ -130,11 +130,7 @@ fn openssl_talks_in_both_versions() {
             .openssl(&host, &[old, "-cipher", "ALL:@SECLEVEL=0"])
             .ended();
         assert!(!said.success, "{}", said.text);
-        assert!(
-            said.text.contains("alert protocol version"),
-            "{}",
-            said.text
-        );
+        assert!(said.text.contains("SSL alert number"), "{}", said.text);
     }
 }
 
@@ -488,7 +484,7 @@ fn what_is_wrong_with_certificates_exits_2_and_names_the_file() {
     let listen =
         |options: String| vec!["--listen".to_owned(), format!("tls://127.0.0.1:0{options}")];
     let cases = [
-        (listen(String::new()), "?cert=FILE".to_owned()),
+        (listen(String::new()), "cert=FILE".to_owned()),
         (listen(format!("?cert={}", path("none"))), path("none")),
         (listen(format!("?cert={}", path("empty"))), path("empty")),
         (listen(format!("?cert={}", path("text"))), path("text")),
@@ -591,33 +587,37 @@ fn testssl_finds_nothing() {
     // It did look: these are what a listener that answers shows.
     assert_eq!(told("TLS1_2"), "offered", "{}", said.text);
     assert_eq!(told("TLS1_3"), "offered with final", "{}", said.text);
-    assert_eq!(
-        told("heartbleed").to_string().contains("not vulnerable"),
-        true
-    );
+    let heartbleed = told("heartbleed").to_string();
+    assert!(heartbleed.contains("not vulnerable"), "{heartbleed}");
     let bad: Vec<_> = findings
         .iter()
         .filter(|finding| {
-            let severity = finding["severity"].as_str().unwrap_or_default();
-            !matches!(severity, "OK" | "INFO" | "LOW" | "DEBUG")
-        })
-        .filter(|finding| {
-            let id = finding["id"].as_str().unwrap_or_default();
-            !ALLOWED.iter().any(|(allowed, _)| *allowed == id)
+            let field = |name: &str| finding[name].as_str().unwrap_or_default();
+            let (id, severity) = (field("id"), field("severity"));
+            let is_allowed =
+                |(allowed, rated, _): &(&str, &str, &str)| (*allowed, *rated) == (id, severity);
+            !matches!(severity, "OK" | "INFO" | "LOW" | "DEBUG") && !ALLOWED.iter().any(is_allowed)
         })
         .collect();
     assert!(bad.is_empty(), "{bad:#?}\n{}", said.text);
 }
 
-/// Findings that concern the test's own certificate, or testssl itself.
-const ALLOWED: &[(&str, &str)] = &[
+/// Findings that concern the test's own certificate, or testssl itself, with their severity and the reason. WARN is a check that testssl could not do.
+const ALLOWED: &[(&str, &str, &str)] = &[
     (
         "cert_revocation",
+        "HIGH",
         "the test's authority publishes neither a CRL nor OCSP",
     ),
     (
         "engine_problem",
+        "WARN",
         "testssl misses an engine of the local openssl, not of the listener",
+    ),
+    (
+        "sessionresumption_ticket",
+        "WARN",
+        "its openssl does not wait for the ticket of TLS 1.3, and so may have none; `sessions_are_resumed` looks",
     ),
 ];
 

@@ -54,7 +54,7 @@ impl Default for ClientTls {
 }
 
 impl ClientTls {
-    /// Loads the files that the settings name. The system's trust anchors are loaded by the first [`config`](Self::config), so that a service that never
+    /// Loads the files that the settings name. The system's trust anchors are loaded by the first `config`, so that a service that never
     /// dials neither pays for them nor fails without them.
     pub fn load(settings: &ClientTlsSettings) -> Result<Arc<Self>, TlsError> {
         let roots = match &settings.ca {
