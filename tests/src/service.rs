@@ -38,10 +38,28 @@ impl Running {
 
     /// Starts one with one instance that has these limits, and may connect to everything on loopback.
     pub fn limited(limits: Limits, component: &Path) -> Self {
-        Self::start_with(program(limits), component, "{}", Isolation::Service, 1)
+        Self::limited_on("tcp://127.0.0.1:0", limits, component)
+    }
+
+    /// Starts one with one instance that has these limits and this listener.
+    pub fn limited_on(listen: &str, limits: Limits, component: &Path) -> Self {
+        let program = program(limits);
+        Self::listening(listen, program, component, "{}", Isolation::Service, 1)
     }
 
     fn start_with(
+        program: Program,
+        component: &Path,
+        config: &str,
+        isolation: Isolation,
+        workers: usize,
+    ) -> Self {
+        let anywhere = "tcp://127.0.0.1:0";
+        Self::listening(anywhere, program, component, config, isolation, workers)
+    }
+
+    fn listening(
+        listen: &str,
         program: Program,
         component: &Path,
         config: &str,
@@ -52,14 +70,16 @@ impl Running {
         let runtime = runtime.unwrap_or_else(|error| panic!("a runtime: {error}"));
         let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
         let host = Host::start(workers).unwrap_or_else(|error| panic!("workers: {error}"));
-        let anywhere = "tcp://127.0.0.1:0".parse();
+        let listen = listen
+            .parse()
+            .unwrap_or_else(|error| panic!("{listen}: {error}"));
         let spec = ServiceSpec {
             program,
             protocol: Protocol::Plugin {
                 plugin: load(component),
                 config: config.into(),
             },
-            listen: anywhere.into_iter().collect(),
+            listen: vec![listen],
             isolation,
         };
         let service = runtime.block_on(host.serve(spec));

@@ -8,12 +8,11 @@ use crate::{
         nethost::plugin::{
             deferred::Value,
             transport::Connection,
-            types::{CloseReason, Origin},
+            types::{CloseReason, Error, Origin},
         },
     },
     instance,
     protocol::{Protocol, Refusal, Swap},
-    types::Error,
 };
 
 /// Exports a protocol; named by `export_plugin!` only.
@@ -60,7 +59,7 @@ impl<P: Protocol> handler::GuestSession for Session<P> {
 
 impl<P: Protocol> deferred_handler::Guest for Plugin<P> {
     fn completed(id: u64, outcome: Result<Value, Error>) {
-        instance::completed(id, outcome);
+        instance::completed(id, outcome.map_err(Into::into));
     }
 }
 
