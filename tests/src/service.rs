@@ -32,17 +32,42 @@ pub struct Running {
 impl Running {
     /// Starts one on a free port of 127.0.0.1; `config` is a JSON object with every key of the plugin's manifest.
     pub fn start(component: &Path, config: &str, isolation: Isolation, workers: usize) -> Self {
+        Self::start_on(&[TCP], component, config, isolation, workers)
+    }
+
+    /// As [`Self::start`], with these listeners; the first must be TCP.
+    pub fn start_on(
+        listen: &[&str],
+        component: &Path,
+        config: &str,
+        isolation: Isolation,
+        workers: usize,
+    ) -> Self {
         let program = program(Limits::default());
-        Self::start_with(program, component, config, isolation, workers)
+        Self::start_with(program, listen, component, config, isolation, workers)
     }
 
     /// Starts one with one instance that has these limits, and may connect to everything on loopback.
     pub fn limited(limits: Limits, component: &Path) -> Self {
-        Self::start_with(program(limits), component, "{}", Isolation::Service, 1)
+        Self::limited_on(limits, &[TCP], component)
+    }
+
+    /// As [`Self::limited`], with these listeners; the first must be TCP.
+    pub fn limited_on(limits: Limits, listen: &[&str], component: &Path) -> Self {
+        let program = program(limits);
+        Self::start_with(program, listen, component, "{}", Isolation::Service, 1)
+    }
+
+    /// Returns where a listener is.
+    pub fn address_of(&self, index: usize) -> SocketAddr {
+        let url = self.service.listening().get(index);
+        let address = url.and_then(|url| url.split_once("://")?.1.parse().ok());
+        address.expect("there is such a listener")
     }
 
     fn start_with(
         program: Program,
+        listen: &[&str],
         component: &Path,
         config: &str,
         isolation: Isolation,
@@ -52,14 +77,15 @@ impl Running {
         let runtime = runtime.unwrap_or_else(|error| panic!("a runtime: {error}"));
         let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
         let host = Host::start(workers).unwrap_or_else(|error| panic!("workers: {error}"));
-        let anywhere = "tcp://127.0.0.1:0".parse();
+        let listen = listen.iter().map(|url| url.parse());
+        let listen = listen.collect::<Result<_, _>>();
         let spec = ServiceSpec {
             program,
             protocol: Protocol::Plugin {
                 plugin: load(component),
                 config: config.into(),
             },
-            listen: anywhere.into_iter().collect(),
+            listen: listen.unwrap_or_else(|error| panic!("{error}")),
             isolation,
         };
         let service = runtime.block_on(host.serve(spec));
@@ -90,11 +116,12 @@ impl Running {
 
 impl Serves for Running {
     fn address(&self) -> SocketAddr {
-        let url = self.service.listening().first();
-        let address = url.and_then(|url| url.strip_prefix("tcp://")?.parse().ok());
-        address.expect("it listens on TCP")
+        self.address_of(0)
     }
 }
+
+/// A free port.
+const TCP: &str = "tcp://127.0.0.1:0";
 
 fn program(limits: Limits) -> Program {
     let grant = "127.0.0.0/8:*".parse();
