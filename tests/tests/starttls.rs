@@ -206,7 +206,7 @@ fn who_never_begins_the_handshake_is_closed() {
         ..Limits::default()
     };
     let listen = format!("tcp://127.0.0.1:0?cert={}", certificate.display());
-    let service = Running::listening(limits, &guest("starttls"), &[&listen]);
+    let service = Running::limited_on(limits, &[&listen], &guest("starttls"));
     let mut client = service.connect();
     client.expect("220 starttls\r\n");
     client.say("STARTTLS");
