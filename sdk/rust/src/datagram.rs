@@ -85,12 +85,12 @@ impl DatagramSocket {
 
     /// Joins a multicast group on an interface, by its index; 0 lets the system choose. Needs a `connect` grant of the group's address.
     pub fn join(&self, group: IpAddr, interface: u32) -> Result<(), Error> {
-        self.0.join(&group_address(group), interface)
+        Ok(self.0.join(&group_address(group), interface)?)
     }
 
     /// Leaves a multicast group.
     pub fn leave(&self, group: IpAddr, interface: u32) -> Result<(), Error> {
-        self.0.leave(&group_address(group), interface)
+        Ok(self.0.leave(&group_address(group), interface)?)
     }
 
     /// How far what is sent to multicast groups goes. Default 1: the local network.
