@@ -14,7 +14,7 @@ pub struct Limits {
     pub callback_time: Duration,
     /// Processor time of instantiation, `configure`, `save` and `restore`, each. Default 5 s.
     pub setup_time: Duration,
-    /// Open connections and datagram sockets of one instance. Default 50,000: wasmtime allows 100,000 handles in a store, and a session takes two. A further
+    /// Connections, open or being made, and datagram sockets of one instance. Default 50,000: wasmtime allows 100,000 handles in a store, and a session takes two. A further
     /// connection is closed at once.
     pub connections: usize,
     /// Unsent bytes of one connection or socket. Default 1 MiB. The connection is closed with the reason `limit`; a datagram is dropped.

@@ -19,7 +19,7 @@ use crate::{
     idle,
     load::Load,
     plugin,
-    server::{Server, pin, program},
+    server::{Kind, Server, pin, program},
     stats::Rounds,
 };
 
@@ -183,8 +183,8 @@ fn calls(rounds: usize) -> anyhow::Result<(Vec<(usize, Rounds)>, Rounds)> {
 
 /// The same load on native and on sandboxed sessions, in turn.
 fn echo(options: &Options, bytes: usize) -> anyhow::Result<Echo> {
-    let native = Server::start(None, SERVER_CORE)?;
-    let sandboxed = Server::start(Some(&plugin("echo")?), SERVER_CORE)?;
+    let native = Server::start(Kind::Tcp, None, SERVER_CORE)?;
+    let sandboxed = Server::start(Kind::Tcp, Some(&plugin("echo")?), SERVER_CORE)?;
     let time = Duration::from_secs_f64(options.seconds);
     let (mut natives, mut sandboxeds) = (Vec::new(), Vec::new());
     for round in 0..=options.rounds {

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
-use crate::server::Server;
+use crate::server::{Kind, Server};
 
 /// Opens many connections that say nothing, and returns the server's resident bytes for each, kernel memory not included.
 pub(crate) fn bytes_per_connection(
@@ -28,7 +28,7 @@ pub(crate) fn bytes_per_connection(
             "{count} connections need {needed} open files, and the limit is {most}"
         );
     }
-    let server = Server::start(Some(plugin), core)?;
+    let server = Server::start(Kind::Tcp, Some(plugin), core)?;
     // What is allocated once is not a connection's: buffers, the first pages of everything.
     let warm = open(&server, 100)?;
     let before = server.resident()?;

@@ -9,6 +9,7 @@ mod load;
 mod send_file;
 mod server;
 mod stats;
+mod udp;
 
 use std::path::PathBuf;
 
@@ -28,20 +29,27 @@ enum What {
     Boundary(boundary::Options),
     /// A file through `send-file`, against nginx's sendfile
     SendFile(send_file::Options),
+    /// UDP: packets a second of the echo plugin against a plain native echo with recvmmsg and sendmmsg
+    Udp(udp::Options),
     /// Serve until standard input closes; the other benchmarks start this
     #[command(hide = true)]
     Serve(server::Options),
     /// Load an echo server from core 1, for a profiler to look at it
     #[command(hide = true)]
     Load(load::Options),
+    /// Load a UDP echo server from core 1, for a profiler to look at it
+    #[command(hide = true)]
+    UdpLoad(udp::LoadOptions),
 }
 
 fn main() -> anyhow::Result<()> {
     match Bench::parse().what {
         What::Boundary(options) => boundary::run(&options),
         What::SendFile(options) => send_file::run(&options),
+        What::Udp(options) => udp::run(&options),
         What::Serve(options) => server::run(&options),
         What::Load(options) => load::run(&options),
+        What::UdpLoad(options) => udp::load(&options),
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::ValueEnum as _;
 use nethost::{
     engine::Engine,
     grants::Grants,
@@ -18,11 +19,14 @@ use nethost::{
     manifest::Isolation,
     plugin::Plugin,
     reactor::{
-        CloseReason, Connection, Handler, Holdings, Id, Origin, Outcome, Program, SessionKey,
+        CloseReason, Connection, EndpointKey, Handler, Holdings, Id, Origin, Outcome, Packet,
+        Program, SessionKey, Socket,
     },
     service::{Host, NativeProtocol, Protocol, ServiceSpec},
 };
 use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::udp;
 
 /// What to serve.
 #[derive(Debug, clap::Args)]
@@ -33,6 +37,21 @@ pub(crate) struct Options {
     /// The core to run on
     #[arg(long)]
     core: usize,
+    /// What to listen for
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
+}
+
+/// What a server serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// TCP, by the host
+    #[default]
+    Tcp,
+    /// UDP, by the host
+    Udp,
+    /// UDP, by a plain loop of tokio, recvmmsg and sendmmsg that has nothing of the host
+    PlainUdp,
 }
 
 /// Echo without a sandbox, in the place of a plugin's instance.
@@ -55,6 +74,22 @@ impl Handler for NativeEcho {
 
     fn connection_lost(&self, _: &Rc<Connection>, _: SessionKey, _: &CloseReason) {}
 
+    fn endpoint_made(&self, socket: &Rc<Socket>, _: &Origin) -> Option<EndpointKey> {
+        Some(EndpointKey(usize::try_from(socket.id().0).unwrap_or(0)))
+    }
+
+    fn datagrams_received(
+        &self,
+        socket: &Rc<Socket>,
+        _: EndpointKey,
+        packets: &[Packet],
+        payloads: &[u8],
+    ) {
+        if let Err(error) = socket.send(packets, payloads) {
+            eprintln!("{error}");
+        }
+    }
+
     fn completed(&self, _: Option<&Rc<Connection>>, _: Id, _: Outcome) {}
 
     fn draining(&self, _: Duration) {}
@@ -62,6 +97,9 @@ impl Handler for NativeEcho {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     pin(options.core)?;
+    if options.kind == Kind::PlainUdp {
+        return udp::serve_plain();
+    }
     let protocol = match &options.plugin {
         Some(path) => plugin_protocol(path)?,
         None => {
@@ -75,8 +113,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         // Several addresses, because one has only 28,000 ports for a client to come from.
-        let listen = (1..=4)
-            .map(|last| format!("tcp://127.0.0.{last}:0?backlog=4096").parse())
+        let urls: Vec<String> = match options.kind {
+            Kind::Tcp => (1..=4)
+                .map(|last| format!("tcp://127.0.0.{last}:0?backlog=4096"))
+                .collect(),
+            _ => vec![format!("udp://127.0.0.1:0?receive-buffer={}", udp::BUFFER)],
+        };
+        let listen = urls
+            .iter()
+            .map(|url| url.parse())
             .collect::<Result<_, _>>()?;
         let service = host
             .serve(ServiceSpec {
@@ -88,7 +133,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             .await?;
         let mut output = std::io::stdout().lock();
         for url in service.listening() {
-            writeln!(output, "{}", url.trim_start_matches("tcp://"))?;
+            let address = url.split_once("://").map_or(&**url, |(_, address)| address);
+            writeln!(output, "{address}")?;
         }
         writeln!(output)?;
         output.flush()?;
@@ -136,9 +182,15 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server on a core and waits until it listens.
-    pub(crate) fn start(plugin: Option<&std::path::Path>, core: usize) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        kind: Kind,
+        plugin: Option<&std::path::Path>,
+        core: usize,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
+        let kind = kind.to_possible_value().context("a kind")?;
         command.args(["serve", "--core", &core.to_string()]);
+        command.args(["--kind", kind.get_name()]);
         if let Some(plugin) = plugin {
             command.arg("--plugin").arg(plugin);
         }
@@ -158,6 +210,18 @@ impl Server {
         }
         anyhow::ensure!(!addresses.is_empty(), "the server did not start");
         Ok(Self { child, addresses })
+    }
+
+    /// Returns the processor time that it has used.
+    pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // The first number is the time spent on a processor, in nanoseconds (the kernel's sched-stats.rst).
+            let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            let time = stat.split(' ').next().context("schedstat")?;
+            nanoseconds += time.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
     }
 
     /// Returns the resident memory in bytes.

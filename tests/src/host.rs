@@ -162,14 +162,13 @@ impl Host {
         self.address_of(0)
     }
 
-    /// Returns where a listener of TCP is, with or without TLS.
+    /// Returns where a TCP or UDP listener is.
     pub fn address_of(&self, index: usize) -> SocketAddr {
         let urls = self.listening();
         let url = urls.get(index).expect("there is no such listener");
-        url.strip_prefix("tcp://")
-            .or_else(|| url.strip_prefix("tls://"))
-            .and_then(|address| address.parse().ok())
-            .unwrap_or_else(|| panic!("`{url}` is not where TCP listens"))
+        url.split_once("://")
+            .and_then(|(_, address)| address.parse().ok())
+            .unwrap_or_else(|| panic!("`{url}` is not where TCP or UDP listens"))
     }
 
     /// Connects to the first listener.

@@ -32,41 +32,60 @@ pub struct Running {
 impl Running {
     /// Starts one on a free port of 127.0.0.1; `config` is a JSON object with every key of the plugin's manifest.
     pub fn start(component: &Path, config: &str, isolation: Isolation, workers: usize) -> Self {
-        let program = program(Limits::default());
-        Self::start_with(program, component, config, isolation, workers, &[ANYWHERE])
+        Self::start_on(&[TCP], component, config, isolation, workers)
     }
 
-    /// Starts one with one instance that has these limits, and may connect to everything on loopback.
-    pub fn limited(limits: Limits, component: &Path) -> Self {
-        Self::listening(limits, component, &[ANYWHERE])
-    }
-
-    /// Starts one with one instance that has these limits, on these listeners; the first must be TCP.
-    pub fn listening(limits: Limits, component: &Path, urls: &[&str]) -> Self {
-        let program = program(limits);
-        Self::start_with(program, component, "{}", Isolation::Service, 1, urls)
-    }
-
-    fn start_with(
-        program: Program,
+    /// As [`Self::start`], with these listeners; the first must be TCP.
+    pub fn start_on(
+        listen: &[&str],
         component: &Path,
         config: &str,
         isolation: Isolation,
         workers: usize,
-        urls: &[&str],
+    ) -> Self {
+        let program = program(Limits::default());
+        Self::start_with(program, listen, component, config, isolation, workers)
+    }
+
+    /// Starts one with one instance that has these limits, and may connect to everything on loopback.
+    pub fn limited(limits: Limits, component: &Path) -> Self {
+        Self::limited_on(limits, &[TCP], component)
+    }
+
+    /// As [`Self::limited`], with these listeners; the first must be TCP.
+    pub fn limited_on(limits: Limits, listen: &[&str], component: &Path) -> Self {
+        let program = program(limits);
+        Self::start_with(program, listen, component, "{}", Isolation::Service, 1)
+    }
+
+    /// Returns where a listener is.
+    pub fn address_of(&self, index: usize) -> SocketAddr {
+        let url = self.service.listening().get(index);
+        let address = url.and_then(|url| url.split_once("://")?.1.parse().ok());
+        address.expect("there is such a listener")
+    }
+
+    fn start_with(
+        program: Program,
+        listen: &[&str],
+        component: &Path,
+        config: &str,
+        isolation: Isolation,
+        workers: usize,
     ) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.unwrap_or_else(|error| panic!("a runtime: {error}"));
         let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
         let host = Host::start(workers).unwrap_or_else(|error| panic!("workers: {error}"));
-        let endpoint = |url: &&str| url.parse().unwrap_or_else(|error| panic!("{error}"));
+        let listen = listen.iter().map(|url| url.parse());
+        let listen = listen.collect::<Result<_, _>>();
         let spec = ServiceSpec {
             program,
             protocol: Protocol::Plugin {
                 plugin: load(component),
                 config: config.into(),
             },
-            listen: urls.iter().map(endpoint).collect(),
+            listen: listen.unwrap_or_else(|error| panic!("{error}")),
             isolation,
         };
         let service = runtime.block_on(host.serve(spec));
@@ -81,13 +100,6 @@ impl Running {
     /// Connects to it.
     pub fn connect(&self) -> Client {
         Serves::connect(self)
-    }
-
-    /// Returns where a TCP listener is.
-    pub fn address_of(&self, index: usize) -> SocketAddr {
-        let url = self.service.listening().get(index);
-        let address = url.and_then(|url| url.strip_prefix("tcp://")?.parse().ok());
-        address.expect("it listens on TCP")
     }
 
     /// Swaps the plugin.
@@ -107,6 +119,9 @@ impl Serves for Running {
         self.address_of(0)
     }
 }
+
+/// A free port.
+const TCP: &str = "tcp://127.0.0.1:0";
 
 fn program(limits: Limits) -> Program {
     let grant = "127.0.0.0/8:*".parse();
@@ -130,6 +145,3 @@ fn load(component: &Path) -> Arc<Plugin> {
     let plugin = Plugin::load(engine, component);
     Arc::new(plugin.unwrap_or_else(|error| panic!("{error}")))
 }
-
-/// A free port.
-const ANYWHERE: &str = "tcp://127.0.0.1:0";

@@ -283,7 +283,7 @@ fn the_manifests_listener_is_the_default() {
     let described: Value = serde_json::from_str(&inspected.output).unwrap();
     assert_eq!(
         described["listen"],
-        serde_json::json!(["tcp://127.0.0.1:7007"])
+        serde_json::json!(["tcp://127.0.0.1:7007", "udp://127.0.0.1:7007"])
     );
     let described = nethost([
         "inspect".as_ref(),

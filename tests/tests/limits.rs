@@ -50,6 +50,40 @@ fn a_close_that_the_peer_does_not_take_in_time_is_aborted() {
 }
 
 #[test]
+fn connections_that_are_being_made_count() {
+    // A listener whose queue is full answers nobody.
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let listener: TcpListener = listener.into();
+    let address = listener.local_addr().unwrap();
+    let _waiting = Client::tcp(address);
+    let mut plugin = scripted(Limits {
+        connections: 3,
+        ..Limits::default()
+    });
+    // One is the test's own.
+    let first = plugin.started(&format!("connect tcp://{address}"));
+    let second = plugin.started(&format!("connect tcp://{address}"));
+    plugin.settle();
+    let third = plugin.started(&format!("connect tcp://{address}"));
+    let outcome = plugin.event(&format!("completed {third}"));
+    assert_eq!(
+        outcome,
+        "error limit 1 connections are open, 2 are being made"
+    );
+    // Both make room when they are given up.
+    plugin.run(&format!("cancel {first}; cancel {second}"));
+    plugin.settle();
+    let (mut client, id) = plugin.connect();
+    client.command("write here");
+    client.expect("here\n");
+    plugin.run(&format!("@{id} close"));
+    client.end();
+}
+
+#[test]
 fn a_connection_too_many_is_closed_and_the_next_is_served_when_there_is_room() {
     let mut plugin = scripted(Limits {
         connections: 3,

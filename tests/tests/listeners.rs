@@ -876,7 +876,7 @@ fn a_header_that_is_late_or_never_comes_is_not_waited_for() {
         ..Limits::default()
     };
     let urls = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0?proxy=auto"];
-    let running = Running::listening(limits, &guest("scripted"), &urls);
+    let running = Running::limited_on(limits, &urls, &guest("scripted"));
     let mut plugin = Scripted::on(running);
     let address = plugin.host.address_of(1);
     for start in [&b""[..], b"P", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f"] {
@@ -905,7 +905,7 @@ fn a_stream_counts_as_a_connection_before_its_header_has_come() {
         ..Limits::default()
     };
     let urls = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0?proxy=auto"];
-    let running = Running::listening(limits, &guest("scripted"), &urls);
+    let running = Running::limited_on(limits, &urls, &guest("scripted"));
     let mut plugin = Scripted::on(running);
     let address = plugin.host.address_of(1);
     let mut waiting: Vec<_> = (0..2).map(|_| Client::tcp(address)).collect();

@@ -6,7 +6,7 @@
 //! | `nodelay=on\|off` | tcp, tls, systemd, fd | both | whether small writes are sent at once; default on |
 //! | `keepalive=off\|30s` | tcp, tls, systemd, fd | both | idle time after which the kernel probes the peer, 1 to 32767 seconds; default off |
 //! | `proxy=v1\|v2\|auto` | all streams | both | the PROXY protocol: listening, every connection must begin with this version's header; connecting, it is sent. `auto` takes both |
-//! | `proxy-from=NET,...` | tcp, tls, systemd, fd | listening | peers that may send that header, others are closed; default loopback |
+//! | `proxy-from=NET,...` | tcp, tls, systemd, fd | listening | peers that may send that header, others are reset; default loopback. Peers over UNIX sockets may always: the file's mode says who they are, and an abstract name is for this machine |
 //! | `bind=ADDRESS` | tcp, tls, udp | connecting | the local address: any that this machine has, the port is the system's choice; peers of the other family are not tried |
 //! | `timeout=10s` | tcp, tls, unix | connecting | time for look-up, connection and handshake together, 1ms to 10m; default 30s, which is also the service's limit |
 //! | `cert=PATH` | all streams | listening | certificate chain in PEM, or a directory of them; may be repeated, the name that the client asks for (SNI) chooses |

@@ -32,7 +32,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Socket {
     id: Id,
-    udp: Rc<Udp>,
+    /// None once it is closed: the plugin may keep its handle.
+    udp: RefCell<Option<Rc<Udp>>>,
+    local: SocketAddr,
     origin: Origin,
     worker: Rc<Worker>,
     holdings: Rc<Holdings>,
@@ -95,7 +97,7 @@ impl Socket {
 
     /// Returns the address that it is bound to.
     pub fn local(&self) -> SocketAddr {
-        self.udp.local()
+        self.local
     }
 
     /// Queues the packets that may be sent.
@@ -134,22 +136,14 @@ impl Socket {
     /// Joins a multicast group, if a grant covers it.
     pub fn join(&self, group: IpAddr, interface: u32) -> Result<(), OperationError> {
         self.check_group(group)?;
-        if self.is_ended() {
-            return Ok(());
-        }
-        self.udp
-            .join(group, interface)
+        self.set(|udp| udp.join(group, interface))
             .map_err(|error| group_error(group, &error))
     }
 
     /// Leaves a multicast group.
     pub fn leave(&self, group: IpAddr, interface: u32) -> Result<(), OperationError> {
         self.check_group(group)?;
-        if self.is_ended() {
-            return Ok(());
-        }
-        self.udp
-            .leave(group, interface)
+        self.set(|udp| udp.leave(group, interface))
             .map_err(|error| group_error(group, &error))
     }
 
@@ -170,12 +164,26 @@ impl Socket {
 
     /// Sets how far packets to groups go.
     pub fn set_multicast_ttl(&self, hops: u8) {
-        note_failure("the multicast TTL", self.udp.set_multicast_ttl(hops));
+        note_failure(
+            "the multicast TTL",
+            self.set(|udp| udp.set_multicast_ttl(hops)),
+        );
     }
 
     /// Sets whether packets to groups come back to members on this machine.
     pub fn set_multicast_loop(&self, on: bool) {
-        note_failure("the multicast loop", self.udp.set_multicast_loop(on));
+        note_failure(
+            "the multicast loop",
+            self.set(|udp| udp.set_multicast_loop(on)),
+        );
+    }
+
+    /// Does something to the system's socket, unless it is closed.
+    fn set(&self, change: impl FnOnce(&Udp) -> io::Result<()>) -> io::Result<()> {
+        match &*self.udp.borrow() {
+            Some(udp) if !self.is_ended() => change(udp),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -190,7 +198,8 @@ impl Socket {
     ) -> Rc<Self> {
         Rc::new(Self {
             id,
-            udp,
+            local: udp.local(),
+            udp: RefCell::new(Some(udp)),
             origin,
             worker,
             holdings,
@@ -264,17 +273,21 @@ impl Socket {
             handler.endpoint_closed(&self, endpoint, &reason);
         }
         self.holdings.socket_closed(self.id);
+        self.udp.take();
         reason
     }
 
     /// Sends what is queued, as much as the kernel takes; the flusher calls this once a turn.
     pub(super) fn flush(&self) {
         self.dirty.set(false);
+        let Some(udp) = self.udp.borrow().clone() else {
+            return;
+        };
         let mut unsent = self.unsent.borrow_mut();
         let mut departures = self.worker.departures();
         let mut retried = false;
         while let Some((packets, payloads)) = unsent.rest() {
-            match departures.send(&self.udp, packets, payloads) {
+            match departures.send(&udp, packets, payloads) {
                 Ok(count) => {
                     retried = false;
                     let bytes = unsent.advance(count);
@@ -288,7 +301,7 @@ impl Socket {
                     return;
                 }
                 // What comes back by ICMP is told to the next call, whatever that is about.
-                Err(error) if self.udp.is_connected() && is_icmp(&error) && !retried => {
+                Err(error) if udp.is_connected() && is_icmp(&error) && !retried => {
                     retried = true;
                     self.returned(&error);
                 }
@@ -319,11 +332,12 @@ impl Socket {
             *pump = Some(cx.waker().clone());
         }
         drop(pump);
-        if self.is_ended() {
+        let udp = self.udp.borrow().clone();
+        let (Some(udp), false) = (udp, self.is_ended()) else {
             return Poll::Ready(Ok(false));
-        }
+        };
         while self.blocked.get() {
-            match self.udp.poll_writable(cx) {
+            match udp.poll_writable(cx) {
                 Poll::Ready(Ok(())) => {
                     self.blocked.set(false);
                     self.flush();
@@ -332,13 +346,16 @@ impl Socket {
                 Poll::Pending => break,
             }
         }
-        self.udp.poll_readable(cx).map_ok(|()| true)
+        udp.poll_readable(cx).map_ok(|()| true)
     }
 
     /// Receives one batch and gives it to the handler.
     fn receive(self: &Rc<Self>) -> More {
+        let Some(udp) = self.udp.borrow().clone() else {
+            return More::Nothing;
+        };
         let longest = self.holdings.program().limits.datagram;
-        let received = self.worker.arrivals_mut().receive(&self.udp, longest);
+        let received = self.worker.arrivals_mut().receive(&udp, longest);
         let more = match received {
             Ok(more) => more,
             Err(error) => {
@@ -348,7 +365,7 @@ impl Socket {
         };
         let arrivals = self.worker.arrivals();
         let (mut packets, mut payloads) = (arrivals.packets(), arrivals.payloads());
-        if !self.udp.is_connected() {
+        if !self.has_one_peer() {
             let second = self.worker.second();
             let mut peers = self.peers.borrow_mut();
             for packet in packets {
@@ -382,7 +399,7 @@ impl Socket {
     }
 
     fn may_send_to(&self, peer: Peer, second: u64) -> bool {
-        if self.udp.is_connected() {
+        if self.has_one_peer() {
             return true;
         }
         if let Some(at) = self.answering.get() {
@@ -446,6 +463,11 @@ impl Socket {
         if let Some(count) = self.failed.add() {
             tracing::debug!(service = self.service(), count, %error, "a packet did not arrive");
         }
+    }
+
+    /// Returns whether it was dialed.
+    fn has_one_peer(&self) -> bool {
+        matches!(self.origin, Origin::Dialed(_))
     }
 
     fn service(&self) -> &str {

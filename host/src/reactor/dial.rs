@@ -2,7 +2,7 @@
 //!
 //! The addresses are put in order: those of RFC 6724's higher precedence first, so IPv6 before IPv4, and the families by turns ([section 4]). One that has
 //! no route fails at once, and so costs no time. An attempt starts when the one before it failed, or 250 ms after it started ([section 5]); the first that
-//! succeeds wins, and the others are given up. Addresses that a look-up brings late take their place among those that were not tried yet.
+//! succeeds wins, and the others are given up. Of more than eight that do not answer the oldest is given up for the next. Addresses that a look-up brings late take their place among those that were not tried yet.
 //!
 //! Every address is checked against the grants before it is tried, and it is that address, not its name, that is connected to: there is
 //! nothing between check and use that could change it.
@@ -156,7 +156,7 @@ impl<'a> Race<'a> {
     }
 
     fn may_start(&self) -> bool {
-        !self.waiting.is_empty() && self.attempts.0.len() < ATTEMPTS
+        !self.waiting.is_empty()
     }
 
     fn start(&mut self) {
@@ -165,6 +165,11 @@ impl<'a> Race<'a> {
             return;
         }
         if let Some(address) = self.waiting.pop_front() {
+            if self.attempts.0.len() >= ATTEMPTS {
+                let (oldest, _given_up) = self.attempts.0.remove(0);
+                let error = OperationError::new(ErrorKind::Timeout, "no answer");
+                self.lost.push((oldest, error));
+            }
             let attempt = Box::pin(attempt(address, self.dial.bind.map(unmap)));
             self.attempts.0.push((address, attempt));
             self.next = now + ATTEMPT_DELAY;
@@ -308,7 +313,7 @@ fn rank(kind: ErrorKind) -> u8 {
 /// The Connection Attempt Delay: 250 ms, as RFC 8305, section 8 recommends.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Attempts of one dial at a time; a further one waits until one fails.
+/// Attempts of one dial at a time; a further one takes the place of the oldest, which has had about two seconds then.
 const ATTEMPTS: usize = 8;
 
 /// Addresses that an error names.

@@ -62,6 +62,8 @@ pub struct Holdings {
     nonce: [u8; 8],
     connections: RefCell<HashMap<Id, Rc<Connection>>>,
     sockets: RefCell<HashMap<Id, Rc<Socket>>>,
+    /// Connections that are being made.
+    dialing: Cell<usize>,
     /// The connection in whose callback the instance is.
     current: Cell<Option<Id>>,
     operations: RefCell<HashMap<Id, Operation>>,
@@ -137,6 +139,7 @@ impl Holdings {
             nonce: nonce(),
             connections: RefCell::default(),
             sockets: RefCell::default(),
+            dialing: Cell::new(0),
             current: Cell::new(None),
             operations: RefCell::default(),
             timers: RefCell::default(),
@@ -373,10 +376,10 @@ impl Holdings {
         noted.max(waiting) >= 2 * self.program.limits.operations
     }
 
-    /// Returns whether a further connection or socket would be one too many.
+    /// Returns whether a further connection or socket would be one too many; connections that are being made count as well, for they take sockets.
     pub(crate) fn is_full(&self) -> bool {
-        self.connections.borrow().len() + self.sockets.borrow().len()
-            >= self.program.limits.connections
+        let open = self.connections.borrow().len() + self.sockets.borrow().len();
+        open + self.dialing.get() >= self.program.limits.connections
     }
 }
 
@@ -477,18 +480,30 @@ impl Holdings {
 
     async fn dial(self: Rc<Self>, id: Id, endpoint: Endpoint, relayed: Option<(Address, Address)>) {
         if self.is_full() {
-            let message = format!("{} connections are open", self.connection_count());
+            let message = format!(
+                "{} connections are open, {} are being made",
+                self.connection_count(),
+                self.dialing.get()
+            );
             return self.deliver(id, Err(OperationError::new(ErrorKind::Limit, message)));
         }
         if let Endpoint::Udp(udp) = &endpoint {
-            let outcome = match connect::connect_udp(udp, self.outbound()).await {
+            let connected = {
+                let _dialing = Dialing::new(&self.dialing);
+                connect::connect_udp(udp, self.outbound()).await
+            };
+            let outcome = match connected {
                 Ok(_) if self.ended.get() => return,
                 Ok(udp) => self.open_dialed(id, udp),
                 Err(error) => Err(error),
             };
             return self.deliver(id, outcome);
         }
-        let outcome = match connect::connect(&endpoint, self.outbound(), relayed).await {
+        let connected = {
+            let _dialing = Dialing::new(&self.dialing);
+            connect::connect(&endpoint, self.outbound(), relayed).await
+        };
+        let outcome = match connected {
             Ok(_) if self.ended.get() => return,
             Ok((transport, addresses)) => {
                 let connection = self.connection(self.next_id(), Some(transport), addresses, None);
@@ -670,6 +685,22 @@ impl Holdings {
             .first()
             .copied()
             .filter(|(deadline, _)| *deadline <= now)
+    }
+}
+
+/// Counts a connection that is being made, until it is, or is given up.
+struct Dialing<'a>(&'a Cell<usize>);
+
+impl<'a> Dialing<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Dialing<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 

@@ -241,13 +241,7 @@ impl Slot {
         };
         // What was accepted last has its session before it is told to say goodbye; no connection comes after that.
         tokio::task::yield_now().await;
-        let grace = deadline.min(ESTABLISHING_GRACE);
-        if tokio::time::timeout(grace, self.establishing.emptied())
-            .await
-            .is_err()
-        {
-            self.establishing.give_up();
-        }
+        let deadline = self.establishing.settle(deadline).await;
         if let Some(handler) = holdings.handler() {
             handler.draining(deadline);
         }
@@ -549,6 +543,19 @@ impl Establishing {
 
     fn give_up(&self) {
         self.given_up.send_replace(true);
+    }
+
+    /// Waits a little until there is none, gives up those that are left, and returns what is left of the time.
+    async fn settle(&self, deadline: Duration) -> Duration {
+        if self.count.get() == 0 {
+            return deadline;
+        }
+        let start = Instant::now();
+        let grace = deadline.min(ESTABLISHING_GRACE);
+        if tokio::time::timeout(grace, self.emptied()).await.is_err() {
+            self.give_up();
+        }
+        deadline.saturating_sub(start.elapsed())
     }
 
     async fn emptied(&self) {

@@ -3,6 +3,7 @@
 
 use std::{
     array,
+    cell::Cell,
     io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::AsRawFd as _,
@@ -13,7 +14,7 @@ use nix::{
     cmsg_space, libc,
     sys::socket::{
         ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
-        sendmmsg, setsockopt, sockopt,
+        sendmmsg, sendmsg, setsockopt, sockopt,
     },
 };
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
@@ -99,6 +100,8 @@ pub(crate) struct Udp {
     family: Family,
     sources: Sources,
     is_connected: bool,
+    /// Longer segments than this were refused: they do not fit the way's MTU, or its device cannot do it.
+    longest_segment: Cell<u32>,
 }
 
 /// What the addresses of a socket look like.
@@ -150,6 +153,7 @@ impl Udp {
             family,
             sources,
             is_connected,
+            longest_segment: Cell::new(u32::MAX),
         })
     }
 
@@ -400,12 +404,31 @@ impl Departures {
             return Ok(0);
         };
         let source = udp.source(first);
-        let count = packets
-            .iter()
-            .take(DATAGRAM_BATCH)
-            .take_while(|packet| udp.source(packet) == source)
-            .count();
-        let packets = packets.get(..count).unwrap_or_default();
+        let segments = segments(packets, udp.longest_segment.get());
+        if segments.count >= FEWEST_SEGMENTS
+            && let Ok(()) = send_segments(udp, first, source, &segments, payloads)
+        {
+            return Ok(segments.count);
+        }
+        let packets = packets
+            .get(..plain(packets, udp, source))
+            .unwrap_or_default();
+        let sent = self.send_plain(udp, packets, source, payloads)?;
+        if segments.count >= FEWEST_SEGMENTS {
+            // One by one they go.
+            udp.longest_segment.set(first.length.saturating_sub(1));
+        }
+        Ok(sent)
+    }
+
+    fn send_plain(
+        &mut self,
+        udp: &Udp,
+        packets: &[Packet],
+        source: Source,
+        payloads: &[u8],
+    ) -> io::Result<usize> {
+        let count = packets.len();
         let (v4, v6) = (source.v4(), source.v6());
         let is_v4 = udp.family == Family::V4;
         let control = [if is_v4 {
@@ -447,6 +470,88 @@ impl Departures {
         )?;
         Ok(sent.count())
     }
+}
+
+/// Packets of one peer that are of one length, but for the last, which may be shorter: the kernel takes them as one, and cuts them apart late.
+struct Segments {
+    count: usize,
+    bytes: usize,
+}
+
+/// Returns what of the beginning can go as segments.
+fn segments(packets: &[Packet], longest: u32) -> Segments {
+    let mut segments = Segments { count: 0, bytes: 0 };
+    let Some(first) = packets.first() else {
+        return segments;
+    };
+    if first.length == 0 || first.length > longest {
+        return segments;
+    }
+    for packet in packets.iter().take(DATAGRAM_BATCH) {
+        let length = usize::try_from(packet.length).unwrap_or(usize::MAX);
+        let is_like = *packet
+            == Packet {
+                length: packet.length,
+                truncated: packet.truncated,
+                ..*first
+            };
+        let fits = segments.bytes.saturating_add(length) <= MOST_SEGMENTED;
+        if !is_like || !fits || packet.length == 0 || packet.length > first.length {
+            break;
+        }
+        segments.count += 1;
+        segments.bytes += length;
+        if packet.length < first.length {
+            break;
+        }
+    }
+    segments
+}
+
+fn send_segments(
+    udp: &Udp,
+    first: &Packet,
+    source: Source,
+    segments: &Segments,
+    payloads: &[u8],
+) -> nix::Result<()> {
+    let size = u16::try_from(first.length).map_err(|_| nix::errno::Errno::EMSGSIZE)?;
+    let (v4, v6) = (source.v4(), source.v6());
+    let control = [
+        ControlMessage::UdpGsoSegments(&size),
+        match udp.family {
+            Family::V4 => ControlMessage::Ipv4PacketInfo(&v4),
+            Family::V6 => ControlMessage::Ipv6PacketInfo(&v6),
+        },
+    ];
+    let told = if source == Source::default() { 1 } else { 2 };
+    let payload = payloads.get(..segments.bytes).unwrap_or_default();
+    sendmsg(
+        udp.socket.as_raw_fd(),
+        &[IoSlice::new(payload)],
+        control.get(..told).unwrap_or_default(),
+        MsgFlags::MSG_DONTWAIT,
+        udp.destination(first).as_ref(),
+    )?;
+    Ok(())
+}
+
+/// Returns how many packets of the beginning go one by one: as long as they have one source, and until segments begin.
+fn plain(packets: &[Packet], udp: &Udp, source: Source) -> usize {
+    let mut run = 0;
+    let mut last: Option<&Packet> = None;
+    for (index, packet) in packets.iter().take(DATAGRAM_BATCH).enumerate() {
+        if udp.source(packet) != source {
+            return index;
+        }
+        run = if last == Some(packet) { run + 1 } else { 1 };
+        last = Some(packet);
+        let begins = (index + 1).saturating_sub(run);
+        if run >= FEWEST_SEGMENTS && begins > 0 && packet.length > 0 {
+            return begins;
+        }
+    }
+    packets.len().min(DATAGRAM_BATCH)
 }
 
 impl Source {
@@ -570,5 +675,140 @@ fn ignore(result: io::Result<()>, kind: io::ErrorKind) -> io::Result<()> {
     }
 }
 
+/// So many packets in a row to one peer are worth a call of their own.
+const FEWEST_SEGMENTS: usize = 4;
+
+/// Bytes that the kernel takes to be cut into segments: one IP packet's, less the longest headers.
+const MOST_SEGMENTED: usize = 65_000;
+
 /// Bytes of a line of the processor's cache.
 const CACHE_LINE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(port: u16, length: u32) -> Packet {
+        Packet {
+            length,
+            port,
+            peer: 7,
+            ..Packet::default()
+        }
+    }
+
+    fn segmented(lengths: &[u32]) -> usize {
+        let packets: Vec<_> = lengths.iter().map(|length| packet(1, *length)).collect();
+        segments(&packets, 2000).count
+    }
+
+    #[test]
+    fn segments_are_of_one_length_but_for_a_shorter_last_one() {
+        for (lengths, count) in [
+            (&[][..], 0),
+            (&[10], 1),
+            (&[10, 10, 10], 3),
+            (&[10, 10, 9, 10], 3),
+            (&[10, 11], 1),
+            (&[10, 10, 0], 2),
+            (&[0, 0], 0),
+            (&[2001, 2001], 0),
+            (&[1; 100], DATAGRAM_BATCH),
+            (&[2000; 60], 32),
+        ] {
+            assert_eq!(segmented(lengths), count, "{lengths:?}");
+        }
+        let others = [packet(1, 5), packet(1, 5), packet(2, 5)];
+        assert_eq!(segments(&others, 2000).count, 2);
+    }
+
+    fn in_runtime<T>(test: impl FnOnce() -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _inside = runtime.enter();
+        test()
+    }
+
+    fn bound(url: &str) -> Udp {
+        let crate::endpoint::Endpoint::Udp(endpoint) = url.parse().unwrap() else {
+            panic!("{url}");
+        };
+        let crate::endpoint::HostName::Address(ip) = endpoint.host else {
+            panic!("{url}");
+        };
+        let bound = UdpSockets::bind(&endpoint, SocketAddr::new(ip, 0), 1).unwrap();
+        Udp::new(bound.sockets.into_iter().next().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn plain_packets_go_until_segments_begin_or_the_source_changes() {
+        let udp = in_runtime(|| bound("udp://0.0.0.0:0"));
+        let source = Source::default();
+        let count = |ports: &[u16]| {
+            let packets: Vec<_> = ports.iter().map(|port| packet(*port, 5)).collect();
+            plain(&packets, &udp, source)
+        };
+        assert_eq!(count(&[1, 2, 3]), 3);
+        assert_eq!(count(&[1, 2, 2, 2, 3]), 5);
+        assert_eq!(count(&[1, 2, 2, 2, 2, 3]), 1);
+        // They were refused as segments.
+        assert_eq!(count(&[2, 2, 2, 2, 3]), 5);
+        let mut packets = vec![packet(1, 5); 3];
+        packets[2].local = 0xffff_7f00_0001;
+        assert_eq!(plain(&packets, &udp, source), 2);
+    }
+
+    #[test]
+    fn options_reach_the_socket() {
+        for url in ["udp://127.0.0.1:0", "udp://[::1]:0", "udp://[::]:0"] {
+            let udp = in_runtime(|| bound(&format!("{url}?receive-buffer=40000")));
+            let socket = SockRef::from(&udp.socket);
+            // The kernel doubles it for its own needs (socket(7)).
+            assert_eq!(socket.recv_buffer_size().unwrap(), 80_000, "{url}");
+            udp.set_multicast_ttl(3).unwrap();
+            udp.set_multicast_loop(false).unwrap();
+            assert_eq!(socket.multicast_ttl_v4().unwrap(), 3);
+            assert!(!socket.multicast_loop_v4().unwrap());
+            if udp.family == Family::V6 {
+                assert_eq!(socket.multicast_hops_v6().unwrap(), 3);
+                assert!(!socket.multicast_loop_v6().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_in_use_is_an_error_also_when_its_owner_shares_it() {
+        let crate::endpoint::Endpoint::Udp(endpoint) = "udp://127.0.0.1:0".parse().unwrap() else {
+            panic!();
+        };
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let first = UdpSockets::bind(&endpoint, loopback, 2).unwrap();
+        assert_eq!(first.sockets.len(), 2);
+        for count in [1, 2] {
+            let error = UdpSockets::bind(&endpoint, first.local, count).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+
+    #[test]
+    fn an_answer_leaves_from_where_it_was_asked_but_never_from_a_group() {
+        let (one, any) = in_runtime(|| (bound("udp://127.0.0.1:0"), bound("udp://0.0.0.0:0")));
+        let (own, group, peer) = (0xffff_7f00_0002, 0xffff_ef00_0001, 0xffff_7f00_0001);
+        let ask = |udp: &Udp, local, peer, scope| {
+            let source = udp.source(&Packet {
+                local,
+                peer,
+                scope,
+                ..Packet::default()
+            });
+            (source.local, source.interface)
+        };
+        assert_eq!(ask(&one, own, peer, 0), (0, 0));
+        assert_eq!(ask(&any, own, peer, 0), (own, 0));
+        assert_eq!(ask(&any, 0, peer, 5), (0, 0));
+        assert_eq!(ask(&any, group, peer, 0), (0, 0));
+        assert_eq!(ask(&any, 0, group, 5), (0, 5));
+    }
+}

@@ -11,13 +11,12 @@ use crate::{
             datagram::{Packet, Socket},
             deferred::Value,
             transport::Connection,
-            types::{CloseReason, Origin},
+            types::{CloseReason, Error, Origin},
         },
     },
     datagram::{self, DatagramProtocol},
     instance,
     protocol::{Protocol, Refusal, Swap},
-    types::Error,
 };
 
 /// Exports a protocol, and `D`, its protocol for datagrams, if it has one; named by `export_plugin!` only.
@@ -87,7 +86,7 @@ impl<D: DatagramProtocol> datagram_handler::GuestEndpoint for Endpoint<D> {
 
 impl<P: Protocol, D: 'static> deferred_handler::Guest for Plugin<P, D> {
     fn completed(id: u64, outcome: Result<Value, Error>) {
-        instance::completed(id, outcome);
+        instance::completed(id, outcome.map_err(Into::into));
     }
 }
 

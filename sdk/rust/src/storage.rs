@@ -15,12 +15,12 @@ impl File {
     ///
     /// Errors: `denied` (none is granted under that name), `limit` (this instance has too many open files).
     pub fn named(name: &str) -> Result<Self, Error> {
-        host::named_file(name).map(Self)
+        Ok(Self(host::named_file(name)?))
     }
 
     /// Its length now, in bytes. Errors: `io`.
     pub fn size(&self) -> Result<u64, Error> {
-        self.0.size()
+        Ok(self.0.size()?)
     }
 
     pub(crate) fn raw(&self) -> &host::File {

@@ -127,7 +127,8 @@ pub struct TlsInfo {
     pub peer_certificates: Vec<Vec<u8>>,
     /// An earlier session was resumed.
     pub resumed: bool,
-    /// As the server: the connection whose session this one resumed, if that was one of this instance's, which may be lost by now.
+    /// As the server: the connection whose session this one resumed, if that was one of this instance's, which may be lost by now. Today's host knows it
+    /// for TLS 1.3 only.
     pub resumed_from: Option<ConnectionId>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{error, fmt};
 
-use crate::bindings::nethost::plugin::types::{CloseReason, ErrorCode};
+use crate::bindings::nethost::plugin::types::{self, CloseReason, ErrorCode};
 
 /// An error: the code is for the plugin, the message is for people (logs, never parsed).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,13 @@ pub struct Error {
     pub code: ErrorCode,
     /// What happened, in lower case and without a full stop.
     pub message: String,
+}
+
+// Not the contract's own: wit-bindgen gives a type that a function fails with a `Display` of its choice.
+impl From<types::Error> for Error {
+    fn from(types::Error { code, message }: types::Error) -> Self {
+        Self { code, message }
+    }
 }
 
 /// The message, which is for people.

@@ -6,11 +6,11 @@
     reason = "a test fails by panicking"
 )]
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use nethost_sdk::{
     CloseReason, Config, Connection, ConnectionId, Context, Deferred, ErrorCode, Extent, Factory,
-    File, Group, OperationId, Origin, Protocol, bulk, spawn_for_instance,
+    File, Group, OperationId, Origin, Protocol, Refusal, Swap, bulk, spawn_for_instance,
     testing::{Access, Host},
     with_factory, with_session,
 };
@@ -243,6 +243,17 @@ fn a_lost_connection_moves_nothing() {
     assert_eq!(notes(), ["closed", "closed", "closed"]);
 }
 
+#[test]
+fn what_is_moved_goes_on_after_a_swap() {
+    let (mut host, ann) = started();
+    host.send(ann, b"slow data 4");
+    let mut host = host.swap::<Session>("{}").unwrap();
+    assert_eq!(host.received(ann), b"<0123");
+    host.advance(Duration::from_secs(2));
+    assert_eq!(host.received(ann), b"456789>");
+    assert_eq!(notes(), ["10"]);
+}
+
 fn started() -> (Host<Session>, ConnectionId) {
     let files = [
         ("data", Access::Read, &b"0123456789"[..]),
@@ -312,15 +323,7 @@ impl Protocol for Session {
                 let sent = connection.send_file(&file, Extent::all().rate(number(2).unwrap()));
                 connection.write(b">");
                 cx.factory.started = Some(sent);
-                // In a task, so that it can be dropped.
-                spawn_for_instance(std::future::poll_fn(|cx| {
-                    let outcome = with_factory(|shared: &mut Shared| {
-                        let started = shared.started.as_mut()?;
-                        Some(std::pin::Pin::new(started).poll(cx))
-                    });
-                    outcome.map_or(std::task::Poll::Ready(()), |outcome| outcome.map(note))
-                }))
-                .detach();
+                watch();
             }
             "drop" => cx.factory.started = None,
             "receive" => {
@@ -391,6 +394,46 @@ impl Protocol for Session {
     fn connection_lost(&mut self, cx: &mut Context<'_, Shared>, reason: CloseReason) {
         cx.factory.notes.push(format!("lost {reason}"));
     }
+}
+
+impl Swap for Session {
+    const FORMATS: &'static [&'static str] = &["bulk/1"];
+
+    fn save(shared: &Shared, _format: &str) -> Result<Vec<u8>, Refusal> {
+        let id = shared.started.as_ref().and_then(Deferred::id);
+        Ok(id.unwrap().as_u64().to_string().into_bytes())
+    }
+
+    fn restore(shared: &mut Shared, _format: &str, state: &[u8]) -> Result<(), String> {
+        let id: u64 = str::from_utf8(state).unwrap().parse().unwrap();
+        shared.started = Some(bulk::adopt(id.into()));
+        watch();
+        Ok(())
+    }
+
+    fn save_session(&self, _format: &str) -> Result<Vec<u8>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    fn restore_session(
+        cx: &mut Context<'_, Shared>,
+        _format: &str,
+        _state: &[u8],
+    ) -> Result<Self, String> {
+        Ok(Self(cx.connection.clone()))
+    }
+}
+
+/// Notes what the operation comes to that the factory holds, so that it can be dropped.
+fn watch() {
+    spawn_for_instance(poll_fn(|cx| {
+        let outcome = with_factory(|shared: &mut Shared| {
+            let started = shared.started.as_mut()?;
+            Some(Pin::new(started).poll(cx))
+        });
+        outcome.map_or(Poll::Ready(()), |outcome| outcome.map(note))
+    }))
+    .detach();
 }
 
 /// Notes what an operation comes to.

@@ -19,7 +19,7 @@ struct Files {
 impl Files {
     fn new(name: &str, size: usize) -> Self {
         let folder = places::scratch(name);
-        fs::write(folder.join("in"), pattern(0, size)).unwrap();
+        fs::write(folder.join("in"), pattern(0, size)).expect("a scratch file");
         Self { folder }
     }
 
@@ -41,12 +41,12 @@ impl Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.folder).unwrap();
+        fs::remove_dir_all(&self.folder).expect("a scratch folder");
     }
 }
 
 fn read(path: &Path) -> Vec<u8> {
-    fs::read(path).unwrap()
+    fs::read(path).expect("a scratch file")
 }
 
 // Files to connections.

@@ -269,6 +269,22 @@ fn an_address_that_does_not_answer_keeps_nobody_waiting() {
 }
 
 #[test]
+fn an_address_after_many_that_do_not_answer_has_its_turn() {
+    let (full, waiting) = full_listener("127.0.0.21", 0);
+    let port = port(&full);
+    let mut silent = vec![(full, waiting)];
+    silent.extend((22..=30).map(|last| full_listener(&format!("127.0.0.{last}"), port)));
+    let listener = TcpListener::bind(("127.0.0.31", port)).unwrap();
+    let all: Vec<_> = (21..=31).map(|last| format!("127.0.0.{last}")).collect();
+    let names = Names::start();
+    names.set("x.test", addresses(&all.join(" ")));
+    let mut plugin = plugin(&names, "127.0.0.0/8:*");
+    let connect = format!("connect tcp://x.test:{port}");
+    assert_eq!(outcome(&mut plugin, &connect), "ok");
+    listener.accept().unwrap();
+}
+
+#[test]
 fn an_address_that_refuses_makes_way_at_once() {
     let listener = TcpListener::bind("127.0.0.99:0").unwrap();
     let port = port(&listener);

@@ -4,16 +4,21 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use super::reactor::{self, Connection, Ending, Intake, Sink, Step};
 use crate::{
-    bindings::nethost::plugin::{bulk::Extent, types::ErrorCode},
+    bindings::nethost::plugin::{
+        bulk::Extent,
+        types::{self, ErrorCode},
+    },
     connection::ConnectionId,
     executor,
     types::Error,
 };
 
-pub(crate) fn named_file(name: &str) -> Result<File, Error> {
+pub(crate) fn named_file(name: &str) -> Result<File, types::Error> {
     let file = reactor::with(|reactor| reactor.files.get(name).cloned());
-    file.map(File)
-        .ok_or_else(|| error(ErrorCode::Denied, "no file is granted under that name"))
+    file.map(File).ok_or_else(|| types::Error {
+        code: ErrorCode::Denied,
+        message: "no file is granted under that name".to_owned(),
+    })
 }
 
 pub(crate) fn progress(id: u64) -> Option<u64> {
@@ -110,7 +115,7 @@ pub(crate) fn error(code: ErrorCode, message: &str) -> Error {
 pub(crate) struct File(Rc<Stored>);
 
 impl File {
-    pub(crate) fn size(&self) -> Result<u64, Error> {
+    pub(crate) fn size(&self) -> Result<u64, types::Error> {
         Ok(self.0.contents.borrow().len() as u64)
     }
 }

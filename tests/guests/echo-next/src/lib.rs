@@ -1,6 +1,9 @@
 //! Echo in capitals: what the next version of `plugins/echo` might be. It takes over the state of that one.
 
-use nethost_sdk::{Config, Context, Factory, Origin, Protocol, Refusal, Swap, export_plugin};
+use nethost_sdk::{
+    Config, Context, DatagramContext, DatagramProtocol, Datagrams, Factory, Origin, Protocol,
+    Refusal, Swap, export_plugin,
+};
 use serde::Deserialize;
 
 struct Echo {
@@ -106,4 +109,22 @@ fn counter(state: &[u8]) -> Result<u64, String> {
     }
 }
 
-export_plugin!(Echo, swap);
+struct EchoDatagrams;
+
+impl DatagramProtocol for EchoDatagrams {
+    type Factory = Echoes;
+
+    fn endpoint_made(_cx: &mut DatagramContext<'_, Echoes>, _origin: Origin) -> Self {
+        Self
+    }
+
+    fn datagrams_received(&mut self, cx: &mut DatagramContext<'_, Echoes>, datagrams: &Datagrams) {
+        let mut answers = Datagrams::new();
+        for datagram in datagrams {
+            answers.reply(&datagram, &datagram.payload().to_ascii_uppercase());
+        }
+        cx.socket.send(&answers);
+    }
+}
+
+export_plugin!(Echo, swap, datagrams: EchoDatagrams);

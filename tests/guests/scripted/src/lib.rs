@@ -3,6 +3,8 @@
 //! Several commands of one line, separated by `;`, run in one callback. `@7 write x` does it to connection 7. A connection that said `watch` is told of
 //! everything that happens (`lost 7 reset`). An answer to who asked begins with `= `. `nethost_tests::scripted` is the other end.
 //!
+//! Sockets for datagrams send everything back unless told otherwise (`udp-mode 3 traced`).
+//!
 //! What a command keeps for later (`after`, `next`, `on-lost`, ...) is separated by `&` in place of `;`.
 
 #![allow(
@@ -12,22 +14,28 @@
 
 mod bindings {
     #![allow(missing_docs, reason = "generated")]
-    wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
+    wit_bindgen::generate!({ path: "../../../wit", world: "datagram-plugin" });
 }
 
-use std::{cell::RefCell, collections::HashMap, net::Ipv6Addr};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 use bindings::{
-    exports::nethost::plugin::{deferred_handler, handler},
+    exports::nethost::plugin::{datagram_handler, deferred_handler, handler},
     nethost::plugin::{
         bulk,
         bulk::Extent,
-        clock, deferred,
+        clock,
+        datagram::{Packet, Socket},
+        deferred,
         deferred::Value,
         log, random, storage,
         storage::File,
         transport::{Connection, Group, TlsRole},
-        types::{Address, CloseReason, Error, ErrorCode, Origin},
+        types::{Address, CloseReason, Error, ErrorCode, Origin, SocketAddress},
     },
 };
 
@@ -103,6 +111,48 @@ impl Drop for Session {
     }
 }
 
+struct Endpoint(u64);
+
+impl datagram_handler::Guest for Plugin {
+    type Endpoint = Endpoint;
+}
+
+impl datagram_handler::GuestEndpoint for Endpoint {
+    fn new(socket: Socket, origin: Origin) -> Self {
+        STATE.with_borrow_mut(|state| {
+            let id = socket.id();
+            state.sockets.insert(
+                id,
+                Port {
+                    handle: Some(socket),
+                    mode: PortMode::Echo,
+                },
+            );
+            state.tell(&format!("bound {id} {}", origin_in_words(&origin)));
+            Self(id)
+        })
+    }
+
+    fn datagrams_received(&self, packets: Vec<Packet>, payloads: Vec<u8>) {
+        STATE.with_borrow_mut(|state| state.datagrams(self.0, &packets, &payloads));
+    }
+
+    fn closed(&self, reason: CloseReason) {
+        STATE.with_borrow_mut(|state| {
+            let event = format!("closed {} {}", self.0, reason_in_words(&reason));
+            // When the service ends nobody is left to be told.
+            log::write(log::Level::Info, &event);
+            state.tell(&event);
+        });
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        STATE.with_borrow_mut(|state| state.tell(&format!("unbound {}", self.0)));
+    }
+}
+
 impl deferred_handler::Guest for Plugin {
     fn completed(id: u64, outcome: Result<Value, Error>) {
         STATE.with_borrow_mut(|state| {
@@ -126,6 +176,7 @@ impl deferred_handler::Guest for Plugin {
 struct State {
     peers: HashMap<u64, Peer>,
     groups: HashMap<String, Group>,
+    sockets: HashMap<u64, Port>,
     watchers: Vec<u64>,
     /// Commands for the next connection, within `connection-made`.
     next: String,
@@ -148,6 +199,29 @@ struct Peer {
     /// Bytes of the pattern that `feed` has yet to write.
     hungry: u64,
     on_lost: String,
+}
+
+/// One socket; it stays here after it is closed.
+struct Port {
+    /// None after `udp-drop`.
+    handle: Option<Socket>,
+    mode: PortMode,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PortMode {
+    /// Sends everything back.
+    Echo,
+    /// Tells the watchers of every packet.
+    Traced,
+    /// Breaks.
+    Trap,
+}
+
+impl Port {
+    fn socket(&self) -> &Socket {
+        self.handle.as_ref().expect("its handle was dropped")
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -192,13 +266,7 @@ impl State {
                 on_lost: String::new(),
             },
         );
-        let origin = match origin {
-            Origin::Configured(url) => format!("configured {url}"),
-            Origin::Opened(id) => format!("opened {id}"),
-            Origin::Dialed(id) => format!("dialed {id}"),
-            Origin::Other(words) => format!("other {words}"),
-        };
-        self.tell(&format!("made {id} {origin}"));
+        self.tell(&format!("made {id} {}", origin_in_words(origin)));
         self.refused = false;
         let commands = std::mem::take(&mut self.next);
         self.run(id, &commands);
@@ -248,7 +316,7 @@ impl State {
 
     fn step(&mut self, sender: u64, target: u64, command: &str) {
         let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
-        if self.step_of_instance(sender, word, rest) {
+        if self.step_of_instance(sender, word, rest) || self.step_of_socket(sender, word, rest) {
             return;
         }
         let peer = self.peer(target);
@@ -471,6 +539,93 @@ impl State {
         true
     }
 
+    fn datagrams(&mut self, id: u64, packets: &[Packet], payloads: &[u8]) {
+        let port = &self.sockets[&id];
+        match port.mode {
+            PortMode::Echo => port.socket().send(packets, payloads),
+            PortMode::Trap => panic!("told to"),
+            PortMode::Traced => {
+                let mut rest = payloads;
+                for packet in packets {
+                    let (payload, after) = rest.split_at(packet.length as usize);
+                    rest = after;
+                    let cut = if packet.truncated { "cut" } else { "whole" };
+                    self.tell(&format!(
+                        "datagram {id} {} {} {cut} {} {}",
+                        address_of(packet.peer, packet.port, packet.scope),
+                        ip_of(packet.local),
+                        payload.len(),
+                        String::from_utf8_lossy(&payload[..payload.len().min(40)])
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Does what is about the socket whose id is the first argument, and says whether it was that.
+    fn step_of_socket(&mut self, sender: u64, word: &str, rest: &str) -> bool {
+        let Some(word) = word.strip_prefix("udp-") else {
+            return false;
+        };
+        let (id, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let port = self.sockets.get_mut(&number(id)).expect("such a socket");
+        let words: Vec<&str> = rest.split(' ').collect();
+        match word {
+            "mode" => {
+                port.mode = match rest {
+                    "echo" => PortMode::Echo,
+                    "traced" => PortMode::Traced,
+                    "trap" => PortMode::Trap,
+                    _ => panic!("unknown mode `{rest}`"),
+                }
+            }
+            // udp-send ID ADDRESS TEXT [TIMES]
+            "send" => {
+                let times = words.get(2).map_or(1, |times| number(times));
+                let (packet, payload) = packet(words[0], words[1]);
+                let packets = vec![packet; times as usize];
+                port.socket()
+                    .send(&packets, &payload.repeat(times as usize));
+            }
+            // One byte less than its packets have.
+            "send-short" => {
+                let (packet, payload) = packet(words[0], words[1]);
+                port.socket().send(&[packet], &payload[1..]);
+            }
+            // udp-send-group ID ADDRESS TEXT INTERFACE
+            "send-group" => {
+                let (mut packet, payload) = packet(words[0], words[1]);
+                packet.scope = u32::try_from(number(words[2])).expect("an interface");
+                port.socket().send(&[packet], &payload);
+            }
+            "local" => {
+                let address = port.socket().local();
+                self.answer(sender, &address_in_words(&address));
+            }
+            "close" => port.socket().close(),
+            "drop" => drop(port.handle.take()),
+            "join" | "leave" => {
+                let address = Address::Socket(socket_address(&format!("{}:0", words[0])));
+                let interface = u32::try_from(number(words[1])).expect("an interface");
+                let done = match word {
+                    "join" => port.socket().join(&address, interface),
+                    _ => port.socket().leave(&address, interface),
+                };
+                let answer = match done {
+                    Ok(()) => "ok".to_owned(),
+                    Err(error) => format!("error {} {}", code_in_words(&error.code), error.message),
+                };
+                self.answer(sender, &answer);
+            }
+            "ttl" => port
+                .socket()
+                .set_multicast_ttl(u8::try_from(number(rest)).expect("a number of hops")),
+            "loop" => port.socket().set_multicast_loop(rest == "on"),
+            _ => panic!("unknown command `udp-{word}`"),
+        }
+        true
+    }
+
     /// Answers the id of an operation, and keeps what is to be done when it completes.
     fn started(&mut self, sender: u64, id: u64, commands: &str) {
         self.later.insert(id, (sender, commands.to_owned()));
@@ -561,13 +716,54 @@ fn milliseconds(text: &str) -> u64 {
     number(text) * 1_000_000
 }
 
+fn origin_in_words(origin: &Origin) -> String {
+    match origin {
+        Origin::Configured(url) => format!("configured {url}"),
+        Origin::Opened(id) => format!("opened {id}"),
+        Origin::Dialed(id) => format!("dialed {id}"),
+        Origin::Other(words) => format!("other {words}"),
+    }
+}
+
+/// A packet to an address, and its payload.
+fn packet(address: &str, text: &str) -> (Packet, Vec<u8>) {
+    let SocketAddress { ip, port, scope } = socket_address(address);
+    let packet = Packet {
+        length: u32::try_from(text.len()).expect("a short text"),
+        port,
+        truncated: false,
+        peer: ip,
+        local: (0, 0),
+        scope,
+    };
+    (packet, text.as_bytes().to_vec())
+}
+
+fn socket_address(text: &str) -> SocketAddress {
+    let address: SocketAddr = text.parse().expect("an address");
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let bits = ip.to_bits();
+    SocketAddress {
+        ip: ((bits >> 64) as u64, bits as u64),
+        port: address.port(),
+        scope: 0,
+    }
+}
+
+fn ip_of((high, low): (u64, u64)) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(high) << 64 | u128::from(low))
+}
+
+fn address_of(ip: (u64, u64), port: u16, scope: u32) -> String {
+    format!("[{}%{scope}]:{port}", ip_of(ip))
+}
+
 fn address_in_words(address: &Address) -> String {
     match address {
-        Address::Socket(socket) => {
-            let (high, low) = socket.ip;
-            let ip = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
-            format!("[{ip}%{}]:{}", socket.scope, socket.port)
-        }
+        Address::Socket(socket) => address_of(socket.ip, socket.port, socket.scope),
         Address::Path(Some(path)) => format!("path {path}"),
         Address::Path(None) => "unnamed".to_owned(),
         Address::Other(words) => format!("other {words}"),
@@ -604,6 +800,7 @@ fn code_in_words(code: &ErrorCode) -> String {
         ErrorCode::Busy => "busy".to_owned(),
         ErrorCode::Io => "io".to_owned(),
         ErrorCode::Other(words) => format!("other({words})"),
+        ErrorCode::NotFound => "not-found".to_owned(),
         other => format!("{other:?}"),
     }
 }
