@@ -14,10 +14,10 @@ Takes one JSON object and prints a JSON list with one object for each connection
 """
 
 import json
+import select
 import socket
 import ssl
 import sys
-import threading
 
 TIMEOUT = 20
 
@@ -38,25 +38,35 @@ def context(asked):
 
 
 def echo(stream, size):
-    """Sends from a thread of its own: an echo that comes back must be read, or the sender would wait for ever."""
+    """Sends and receives by turns: an echo that comes back must be read, or the sender would wait for ever. OpenSSL forbids two threads in one stream."""
     data = bytes(range(251)) * (size // 251 + 1)
     data = data[:size]
+    unsent = memoryview(data)
     got = bytearray()
-
-    def send():
-        try:
-            stream.sendall(data)
-        except OSError:
-            pass  # Whoever reads finds out why.
-
-    sender = threading.Thread(target=send)
-    sender.start()
+    stream.setblocking(False)
     while len(got) < size:
-        part = stream.recv(65536)
-        if not part:
-            break
-        got += part
-    sender.join()
+        waits = True
+        try:
+            if unsent:
+                unsent = unsent[stream.send(unsent[:65536]) :]
+                waits = False
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError:
+            unsent = unsent[:0]  # The peer may have said why before it closed.
+        try:
+            part = stream.recv(65536)
+            if not part:
+                break
+            got += part
+            waits = False
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        if waits:
+            ready = select.select([stream], [stream] if unsent else [], [], TIMEOUT)
+            if not any(ready):
+                raise TimeoutError("the echo does not come")
+    stream.settimeout(TIMEOUT)
     return bytes(got) == data
 
 

@@ -456,6 +456,53 @@ fn a_stream_that_is_cut_is_told_from_one_that_ends() {
 }
 
 #[test]
+fn a_plugin_trusts_and_shows_what_the_operator_says() {
+    let place = Place::new("outbound");
+    let clients = Authority::new("clients");
+    let ca = clients.write(&place.folder.join("clients.pem"));
+    let ann = clients.issue_to(&place.folder.join("ann.pem"), &["ann"]);
+    let echo = place.host(&format!("&client-auth=require&ca={}", ca.display()));
+    let (port, ann) = (echo.address().port(), ann.to_str().unwrap());
+    let dialing = |arguments: &[&str]| {
+        Scripted::start_with(|run| {
+            run.arguments(["--allow-connect", "127.0.0.1:*"])
+                .arguments(arguments)
+        })
+    };
+    let connect = |plugin: &mut Scripted, options: &str| {
+        let id = plugin.started(&format!("connect tls://127.0.0.1:{port}{options}"));
+        plugin.event(&format!("completed {id}"))
+    };
+
+    let mut plugin = dialing(&["--tls-ca", place.ca(), "--tls-cert", ann]);
+    // By the address in the certificate, and by a name that is given.
+    for options in ["", "?server-name=localhost", "?tls-min=1.3"] {
+        let outcome = connect(&mut plugin, options);
+        assert!(!outcome.starts_with("error"), "{options}: {outcome}");
+        let id = plugin.made();
+        // What the guest receives it does.
+        plugin.run(&format!("@{id} write tell it came back"));
+        plugin.event("it came back");
+    }
+    let outcome = connect(&mut plugin, "?server-name=other.example");
+    assert!(outcome.starts_with("error"), "{outcome}");
+    assert!(outcome.contains("other.example"), "{outcome}");
+
+    // Whom the system trusts does not include the tests.
+    let outcome = connect(&mut dialing(&["--tls-cert", ann]), "");
+    assert!(outcome.starts_with("error"), "{outcome}");
+
+    // Without a certificate: the client of TLS 1.3 is told after its own handshake is over (RFC 8446, section 4.4.2.4).
+    let mut plugin = dialing(&["--tls-ca", place.ca()]);
+    let outcome = connect(&mut plugin, "");
+    if !outcome.starts_with("error") {
+        let id = plugin.made();
+        let reason = plugin.event(&format!("lost {id}"));
+        assert!(reason.starts_with("tls "), "{reason}");
+    }
+}
+
+#[test]
 fn what_does_not_speak_tls_does_not_disturb_who_does() {
     let place = Place::new("plain");
     let host = place.host("");

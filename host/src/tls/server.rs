@@ -56,10 +56,6 @@ struct Current {
 
 impl ServerTls {
     /// Loads everything that the options name.
-    #[allow(
-        dead_code,
-        reason = "called where listeners are bound, which is being written"
-    )]
     pub(crate) fn load(options: &TlsOptions) -> Result<Arc<Self>, TlsError> {
         let snapshot = Snapshot::take(options);
         let certificates = Certificates::load(&options.certificates)?;
