@@ -20,7 +20,7 @@ pub(super) struct Listening {
 pub(super) enum Socket {
     Tcp {
         socket: std::net::TcpListener,
-        endpoint: TcpEndpoint,
+        endpoint: Box<TcpEndpoint>,
         url: Arc<str>,
         /// Which of the service's workers.
         worker: usize,
@@ -99,7 +99,7 @@ impl Listening {
         for (worker, socket) in listeners.sockets.into_iter().enumerate() {
             sockets.push(Socket::Tcp {
                 socket,
-                endpoint: endpoint.clone(),
+                endpoint: Box::new(endpoint.clone()),
                 url: url.clone(),
                 worker,
             });
