@@ -1,5 +1,13 @@
 //! UDP: sockets, one a worker where workers share a port, and batches in and out of them: `recvmmsg` and `sendmmsg`, one system call for up to
 //! [`DATAGRAM_BATCH`] packets.
+//!
+//! Four packets or more in a row to one peer, of one length, leave as one that the kernel cuts apart late (`UDP_SEGMENT` of udp(7)). `bench udp` says what that is
+//! worth, in processor time for a packet of 64 bytes that is echoed: with 32 packets of each peer on their way, 1.46 us through a plugin, and
+//! 2.03 us in a plain loop of `recvmmsg` and `sendmmsg` that does not do it; where no two packets in a row have the same peer, 2.61 and 2.56 us.
+//! Segments that the way does not take (they are longer than its MTU) go one by one, and no longer ones are tried on that socket again.
+//!
+//! `UDP_GRO`, its counterpart, is not used: over loopback nothing is joined that was not sent as one, and it needs a control message that some packets
+//! have and others have not, for which `recvmmsg` of the crate nix has no room after the first that had none.
 
 use std::{
     array,

@@ -1,6 +1,7 @@
 //! Results that come later.
 
 use std::{
+    any::Any,
     cell::{Cell, RefCell},
     collections::{BTreeSet, HashMap},
     fmt,
@@ -89,7 +90,8 @@ pub fn connect_datagrams(endpoint: &str) -> Deferred<DatagramSocket> {
         id: Some(operation.id()),
         future: Box::pin(async move {
             operation.outcome().await?;
-            let socket = operation.0.socket.take();
+            let socket = operation.0.socket.take().map(|it| it.downcast());
+            let socket = socket.and_then(Result::ok).map(|it| *it);
             socket.ok_or_else(|| closed("it is a connection, or closed already"))
         }),
     }
@@ -295,7 +297,7 @@ pub(crate) fn dialed(id: u64, connection: ConnectionId) -> Option<Rc<State>> {
 pub(crate) fn dialed_socket(id: u64, socket: &DatagramSocket) {
     let state = OPERATIONS.with_borrow(|operations| operations.by_id.get(&id).cloned());
     if let Some(state) = state {
-        state.socket.replace(Some(socket.clone()));
+        state.socket.replace(Some(Box::new(socket.clone())));
     }
 }
 
@@ -380,7 +382,8 @@ pub(crate) struct State {
     pub(crate) purpose: Purpose,
     connection: Cell<Option<ConnectionId>>,
     pub(crate) stream: RefCell<Option<Stream>>,
-    socket: RefCell<Option<DatagramSocket>>,
+    /// A [`DatagramSocket`], and not by its name: what drops one imports `datagram`, and a plugin imports only what it uses.
+    socket: RefCell<Option<Box<dyn Any>>>,
     outcome: RefCell<Option<Result<Value, Error>>>,
     waker: RefCell<Option<Waker>>,
 }
