@@ -31,11 +31,13 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::{
-    endpoint::{Endpoint, StreamOptions, UnixEndpoint, UnixName, is_host_name, unmap},
+    endpoint::{
+        Endpoint, StreamOptions, UnixEndpoint, UnixName, is_host_name, unmap, unmap_network,
+    },
     files::HostFile,
 };
 
@@ -319,19 +321,6 @@ fn destination(ip: IpAddr) -> IpAddr {
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     }
-}
-
-/// Returns the IPv4 network that a network of IPv4-mapped addresses stands for, and any other network as it is.
-fn unmap_network(network: IpNet) -> IpNet {
-    let unmapped = match network {
-        IpNet::V6(mapped) => mapped
-            .addr()
-            .to_ipv4_mapped()
-            .zip(mapped.prefix_len().checked_sub(96))
-            .and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok()),
-        IpNet::V4(_) => None,
-    };
-    unmapped.map_or(network, IpNet::V4)
 }
 
 const LOCALHOST: &str = "localhost";

@@ -26,6 +26,7 @@ use std::{
     str::FromStr,
 };
 
+use ipnet::{IpNet, Ipv4Net};
 pub use options::{
     Certificate, ClientAuth, ProxyHeader, StreamOptions, Switch, TlsOptions, TlsVersion,
 };
@@ -236,6 +237,10 @@ impl Endpoint {
                 .map(|_| "TLS needs a certificate: `cert=FILE&key=FILE` or `cert=DIRECTORY`"),
             (Direction::Connecting, Self::Systemd(_) | Self::Fd(_) | Self::Stdio) => {
                 Some("there is nothing to connect to: it is for listening")
+            }
+            (Direction::Connecting, Self::Tcp(TcpEndpoint { port: 0, .. }))
+            | (Direction::Connecting, Self::Udp(UdpEndpoint { port: 0, .. })) => {
+                Some("there is nothing at port 0 to connect to")
             }
             (Direction::Connecting, _) => self
                 .stream_options()
@@ -466,6 +471,19 @@ impl fmt::Display for Direction {
 /// Returns the address that an IPv4-mapped IPv6 address stands for, and any other address as it is.
 pub(crate) fn unmap(address: IpAddr) -> IpAddr {
     address.to_canonical()
+}
+
+/// Returns the IPv4 network that a network of IPv4-mapped addresses stands for, and any other network as it is.
+pub(crate) fn unmap_network(network: IpNet) -> IpNet {
+    let unmapped = match network {
+        IpNet::V6(mapped) => mapped
+            .addr()
+            .to_ipv4_mapped()
+            .zip(mapped.prefix_len().checked_sub(96))
+            .and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok()),
+        IpNet::V4(_) => None,
+    };
+    unmapped.map_or(network, IpNet::V4)
 }
 
 /// Returns the IPv6 form of an address, in which IPv4 is mapped.

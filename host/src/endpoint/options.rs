@@ -25,7 +25,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use url::{Url, form_urlencoded};
 
-use super::{Direction, EndpointError, Security, is_host_name, unmap};
+use super::{Direction, EndpointError, Security, is_host_name, unmap, unmap_network};
 use crate::manifest::{parse_duration, show_duration};
 
 /// The options of a stream. Those of TLS say what happens if the stream is secured, from its start or later.
@@ -622,7 +622,10 @@ fn networks(value: &str) -> Option<Vec<IpNet>> {
         .split(',')
         .map(|text| match text.parse::<IpAddr>() {
             Ok(address) => Some(unmap(address).into()),
-            Err(_) => text.parse::<IpNet>().ok().map(|network| network.trunc()),
+            Err(_) => text
+                .parse::<IpNet>()
+                .ok()
+                .map(|network| unmap_network(network.trunc())),
         })
         .collect()
 }

@@ -104,6 +104,10 @@ impl HostConnection for State {
         Ok(convert::address(self.connection(&handle)?.peer()))
     }
 
+    fn can_start_tls(&mut self, handle: Resource<Connection>) -> wasmtime::Result<bool> {
+        Ok(self.connection(&handle)?.can_start_tls())
+    }
+
     fn start_tls(
         &mut self,
         handle: Resource<Connection>,

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{connection::Connection, handler::Id};
-use crate::{files::HostFile, transport::Transport};
+use crate::{files::HostFile, limits::READ_SIZE, transport::Transport};
 
 /// How much is to be moved, from where in a file, and how fast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,11 @@ impl Transfer {
     /// Returns how many bytes have moved.
     pub(super) fn moved(&self) -> u64 {
         self.moved.get()
+    }
+
+    /// Returns whether it was stopped.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.get()
     }
 
     /// Stops it where it is.
@@ -130,6 +135,11 @@ impl SendFile {
         })
     }
 
+    /// Returns whether bytes of it follow at once, so that what is before it can wait for them in the kernel.
+    pub(super) fn is_prompt(&self) -> bool {
+        self.remaining > 0 && !self.transfer.is_cancelled() && self.pace.rate.is_none()
+    }
+
     /// Sends until everything is sent, or the turn is over.
     pub(super) fn poll(
         &mut self,
@@ -170,7 +180,8 @@ impl SendFile {
             self.pace.spend(sent);
             self.transfer.advance(sent);
         }
-        Poll::Ready(Ok(()))
+        // What TLS holds back is not with the kernel yet.
+        transport.poll_flush(cx).map_err(Failure::Connection)
     }
 
     /// Lets the kernel send. None: try again.
@@ -274,7 +285,7 @@ pub(super) struct ReceiveFile {
     pace: Pace,
     buffer: Vec<u8>,
     /// The disk has the buffer meanwhile.
-    writing: Option<JoinHandle<io::Result<Vec<u8>>>>,
+    writing: Option<JoinHandle<io::Result<usize>>>,
     /// The peer's end came.
     pub(super) ended: bool,
 }
@@ -304,10 +315,9 @@ impl ReceiveFile {
                 let written = ready!(Pin::new(writing).poll(cx));
                 self.writing = None;
                 let written = written.map_err(io::Error::other).flatten();
-                self.buffer = written.map_err(Failure::File)?;
-                self.offset = self.offset.saturating_add(self.buffer.len() as u64);
-                self.transfer.advance(self.buffer.len());
-                self.buffer.clear();
+                let count = written.map_err(Failure::File)?;
+                self.offset = self.offset.saturating_add(count as u64);
+                self.transfer.advance(count);
             }
             if self.ended || self.remaining == Some(0) || self.transfer.cancelled.get() {
                 return Poll::Ready(Ok(()));
@@ -325,7 +335,7 @@ impl ReceiveFile {
             let (file, offset) = (self.file.as_file().clone(), self.offset);
             let buffer = std::mem::take(&mut self.buffer);
             self.writing = Some(tokio::task::spawn_blocking(move || {
-                file.write_all_at(&buffer, offset).map(|()| buffer)
+                file.write_all_at(&buffer, offset).map(|()| buffer.len())
             }));
         }
     }
@@ -336,36 +346,29 @@ impl ReceiveFile {
         transport: &mut Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        self.buffer.resize(RECEIVE_CHUNK, 0);
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut filled = 0;
         let result = loop {
             let left = usize::try_from(self.remaining.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-            let space = buffer.get_mut(filled..).unwrap_or_default();
             let Poll::Ready(allowed) = self.pace.poll(cx) else {
                 break Poll::Pending;
             };
             let most = left.min(usize::try_from(allowed).unwrap_or(usize::MAX));
-            let most = most.min(space.len());
+            let most = most.min(RECEIVE_CHUNK.saturating_sub(self.buffer.len()));
             if most == 0 {
                 break Poll::Ready(Ok(()));
             }
-            let mut read = ReadBuf::new(space.get_mut(..most).unwrap_or_default());
-            match transport.poll_read(cx, &mut read) {
-                Poll::Ready(Ok(())) => {}
-                other => break other,
+            match poll_read_some(transport, cx, most, &mut self.buffer) {
+                Poll::Ready(Ok(0)) => {
+                    self.ended = true;
+                    break Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok(count)) => {
+                    self.pace.spend(count);
+                    self.remaining = self.remaining.map(|left| left.saturating_sub(count as u64));
+                }
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
             }
-            let count = read.filled().len();
-            if count == 0 {
-                self.ended = true;
-                break Poll::Ready(Ok(()));
-            }
-            filled += count;
-            self.pace.spend(count);
-            self.remaining = self.remaining.map(|left| left.saturating_sub(count as u64));
         };
-        buffer.truncate(filled);
-        self.buffer = buffer;
         result
     }
 }
@@ -446,7 +449,7 @@ impl Splice {
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
-        self.transfer.cancelled.get()
+        self.transfer.is_cancelled()
     }
 
     fn wake(&self) {
@@ -479,14 +482,9 @@ impl Splice {
                 *held
             }
             Room::Memory { data, sent } => {
-                data.resize(most.min(COPY_CHUNK), 0);
-                let mut read = ReadBuf::new(data);
-                let result = transport.poll_read(cx, &mut read);
-                let count = read.filled().len();
-                data.truncate(count);
-                *sent = 0;
-                ready!(result)?;
-                count
+                // A splice that waits holds no memory.
+                (*data, *sent) = (Vec::new(), 0);
+                ready!(poll_read_some(transport, cx, most.min(COPY_CHUNK), data))?
             }
         };
         drop(room);
@@ -598,6 +596,28 @@ impl Pace {
             self.credit = self.credit.saturating_sub(count as u64);
         }
     }
+}
+
+/// Reads once, at most so many bytes, and adds them to the buffer: it grows by what came, and not by what could have come.
+fn poll_read_some(
+    transport: &mut Transport,
+    cx: &mut Context<'_>,
+    most: usize,
+    buffer: &mut Vec<u8>,
+) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.resize(READ_SIZE, 0);
+        let space = scratch.get_mut(..most.min(READ_SIZE)).unwrap_or_default();
+        let mut read = ReadBuf::new(space);
+        ready!(transport.poll_read(cx, &mut read))?;
+        buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+}
+
+thread_local! {
+    /// Where everything of a worker that is to be moved is read into.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 fn too_short() -> io::Error {

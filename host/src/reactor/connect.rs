@@ -27,7 +27,7 @@ use crate::{
     transport::{
         Address, Transport, tcp,
         tls::{TlsStream, server_name},
-        udp::{self, Udp},
+        udp::{self, Peers, Udp},
         unix,
     },
 };
@@ -223,7 +223,7 @@ pub(super) async fn connect_udp(
         if !outbound.grants.allows_address(name, address) {
             continue;
         }
-        match udp::connect(endpoint, address).and_then(Udp::new) {
+        match udp::connect(endpoint, address).and_then(|socket| Udp::new(socket, Peers::One)) {
             Ok(udp) => return Ok(udp),
             Err(failure) => error = failure.into(),
         }

@@ -377,9 +377,10 @@ impl Holdings {
     }
 
     /// Returns whether a further connection or socket would be one too many; connections that are being made count as well, for they take sockets.
-    pub(crate) fn is_full(&self) -> bool {
+    /// `more` is what else takes their place.
+    pub(crate) fn is_full(&self, more: usize) -> bool {
         let open = self.connections.borrow().len() + self.sockets.borrow().len();
-        open + self.dialing.get() >= self.program.limits.connections
+        open + self.dialing.get() + more >= self.program.limits.connections
     }
 }
 
@@ -479,7 +480,7 @@ impl Holdings {
     }
 
     async fn dial(self: Rc<Self>, id: Id, endpoint: Endpoint, relayed: Option<(Address, Address)>) {
-        if self.is_full() {
+        if self.is_full(0) {
             let message = format!(
                 "{} connections are open, {} are being made",
                 self.connection_count(),

@@ -44,6 +44,13 @@ pub(super) struct Socket {
     pub(super) worker: usize,
 }
 
+impl Socket {
+    /// Returns whether datagrams come on it, and not connections.
+    pub(super) fn is_datagrams(&self) -> bool {
+        matches!(self.source, Source::Udp(_))
+    }
+}
+
 /// What connections come from.
 #[derive(Debug)]
 pub(super) enum Source {
@@ -255,6 +262,7 @@ impl Binding {
         match socket {
             Inherited::Tcp(socket) => self.add(Source::Tcp(socket), listener, 0),
             Inherited::Unix(socket) => self.add(Source::Unix(socket), listener, 0),
+            Inherited::Udp(socket) => self.add(Source::Udp(socket), listener, 0),
             Inherited::Stream(stream) => self.add_stream(stream, None, None, listener),
         }
     }

@@ -192,16 +192,16 @@ impl Host {
             }
             Isolation::Connection => return Err(ServiceError::Isolation(isolation)),
         };
+        let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
         if let Protocol::Plugin { plugin, .. } = &protocol
             && !plugin.takes_datagrams()
-            && let Some(endpoint) = listen.iter().find(|it| matches!(it, Endpoint::Udp(_)))
+            && let Some(socket) = sockets.iter().find(|socket| socket.is_datagrams())
         {
             return Err(ServiceError::NoDatagrams {
                 service: program.service.clone(),
-                endpoint: endpoint.to_string(),
+                endpoint: socket.listener.url.to_string(),
             });
         }
-        let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
         let mut service = Service {
             id,
             program,

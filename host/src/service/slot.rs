@@ -28,7 +28,10 @@ use crate::{
         Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
         WorkerHandle, establish,
     },
-    transport::{Address, Transport, tcp, udp::Udp},
+    transport::{
+        Address, Transport, tcp,
+        udp::{Peers, Udp},
+    },
 };
 
 thread_local! {
@@ -196,7 +199,7 @@ impl Slot {
         url: Arc<str>,
         mut stop: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        let udp = Rc::new(Udp::new(socket)?);
+        let udp = Rc::new(Udp::new(socket, Peers::Many)?);
         let slot = Rc::downgrade(self);
         let open = move |udp: &Rc<Udp>| {
             let Running { holdings, .. } = slot.upgrade()?.current()?;
@@ -471,7 +474,7 @@ impl Slot {
 
     fn is_full(&self, holdings: &Holdings) -> bool {
         let limit = self.program.limits.connections;
-        let full = holdings.connection_count() + self.establishing.count.get() >= limit;
+        let full = holdings.is_full(self.establishing.count.get());
         if full && !self.full.get() {
             tracing::warn!(
                 service = self.program.service,

@@ -31,6 +31,8 @@ pub(crate) enum Inherited {
     Tcp(TcpListener),
     /// It listens on a UNIX socket. Its file is somebody else's, too.
     Unix(UnixListener),
+    /// It is bound to an address of UDP.
+    Udp(UdpSocket),
     /// It is connected: inetd's `nowait`.
     Stream(Handed),
 }
@@ -100,7 +102,7 @@ pub(crate) enum InheritedError {
         what: &'static str,
     },
     /// It is a socket, and not of the kind that can be served.
-    #[error("{subject} is {what}, not a stream socket")]
+    #[error("{subject} is {what}, not a socket for streams or UDP")]
     NotStream {
         /// What was looked at.
         subject: Subject,
@@ -148,6 +150,7 @@ struct Kind {
 enum Family {
     Tcp,
     Unix,
+    Udp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,7 +318,7 @@ fn inspect(fd: BorrowedFd<'_>, subject: Subject) -> Result<Kind, InheritedError>
     }
     match sockopt::socket_type(fd).map_err(system)? {
         SocketType::STREAM => {}
-        SocketType::DGRAM => return Err(datagrams(subject)),
+        SocketType::DGRAM => return datagrams(fd, subject),
         SocketType::SEQPACKET => {
             let what = "a socket for sequenced packets";
             return Err(InheritedError::NotStream { subject, what });
@@ -345,10 +348,24 @@ fn inspect(fd: BorrowedFd<'_>, subject: Subject) -> Result<Kind, InheritedError>
     Ok(Kind { family, role })
 }
 
-/// What is said of a socket for datagrams, which only streams are made of here.
-fn datagrams(subject: Subject) -> InheritedError {
-    let what = "a socket for datagrams";
-    InheritedError::NotStream { subject, what }
+/// Tells what a socket for datagrams is: UDP that is bound, or nothing that can be served.
+fn datagrams(fd: BorrowedFd<'_>, subject: Subject) -> Result<Kind, InheritedError> {
+    let system = |error| InheritedError::System { subject, error };
+    match sockopt::socket_domain(fd).map_err(system)? {
+        AddressFamily::INET | AddressFamily::INET6 => {}
+        _ => {
+            let what = "a socket for datagrams other than UDP's";
+            return Err(InheritedError::NotStream { subject, what });
+        }
+    }
+    if getpeername(fd).is_ok() {
+        let what = "a UDP socket with one peer";
+        return Err(InheritedError::NotStream { subject, what });
+    }
+    Ok(Kind {
+        family: Family::Udp,
+        role: Role::Listening,
+    })
 }
 
 fn classify(socket: OwnedFd, kind: Kind) -> Result<Inherited, Errno> {
@@ -356,6 +373,7 @@ fn classify(socket: OwnedFd, kind: Kind) -> Result<Inherited, Errno> {
     Ok(match (kind.role, kind.family) {
         (Role::Listening, Family::Tcp) => Inherited::Tcp(socket.into()),
         (Role::Listening, Family::Unix) => Inherited::Unix(socket.into()),
+        (_, Family::Udp) => Inherited::Udp(socket.into()),
         (Role::Connected, Family::Tcp) => Inherited::Stream(Handed::Tcp(TcpStream::from(socket))),
         (Role::Connected, Family::Unix) => {
             Inherited::Stream(Handed::Unix(UnixStream::from(socket)))
@@ -443,11 +461,11 @@ mod tests {
             (error(pipe), "a pipe, not a socket"),
             (
                 error(UdpSocket::bind("127.0.0.1:0").unwrap()),
-                "a socket for datagrams, not a stream socket",
+                "a socket for datagrams other than UDP's, not a socket for streams or UDP",
             ),
             (
                 error(of(Domain::UNIX, Type::SEQPACKET)),
-                "a socket for sequenced packets, not a stream socket",
+                "a socket for sequenced packets, not a socket for streams or UDP",
             ),
             (
                 error(of(Domain::IPV4, Type::STREAM)),

@@ -9,6 +9,7 @@ pub(crate) mod udp;
 pub(crate) mod unix;
 
 pub(crate) mod inherited;
+
 pub(crate) mod stdio;
 
 pub(crate) mod proxy;
@@ -203,7 +204,10 @@ impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Socket(address) => address.fmt(f),
-            Self::Path(Some(path)) => write!(f, "unix:{}", path.display()),
+            // The peer may have chosen it, and it goes to the log.
+            Self::Path(Some(path)) => {
+                write!(f, "unix:{}", path.to_string_lossy().escape_debug())
+            }
             Self::Path(None) => f.write_str("unix"),
             Self::Other(what) => f.write_str(what),
         }

@@ -112,6 +112,15 @@ pub(crate) struct Udp {
     longest_segment: Cell<u32>,
 }
 
+/// Whom a socket sends to and receives from. The kernel is not asked: one that is connected to port 0 has no peer as far as it can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peers {
+    /// It is connected.
+    One,
+    /// It is bound.
+    Many,
+}
+
 /// What the addresses of a socket look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
@@ -139,7 +148,8 @@ pub(crate) enum More {
 
 impl Udp {
     /// Takes a socket into this worker's runtime.
-    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+    /// Takes a socket that is bound, or one that [`connect`] made.
+    pub(crate) fn new(socket: std::net::UdpSocket, peers: Peers) -> io::Result<Self> {
         let local = socket.local_addr()?;
         let family = match local {
             SocketAddr::V4(_) => Family::V4,
@@ -154,13 +164,12 @@ impl Udp {
         } else {
             Sources::One(map(local.ip()).to_bits())
         };
-        let is_connected = socket.peer_addr().is_ok();
         Ok(Self {
             socket: UdpSocket::from_std(socket)?,
             local: canonical(local),
             family,
             sources,
-            is_connected,
+            is_connected: peers == Peers::One,
             longest_segment: Cell::new(u32::MAX),
         })
     }
@@ -413,10 +422,12 @@ impl Departures {
         };
         let source = udp.source(first);
         let segments = segments(packets, udp.longest_segment.get());
-        if segments.count >= FEWEST_SEGMENTS
-            && let Ok(()) = send_segments(udp, first, source, &segments, payloads)
-        {
-            return Ok(segments.count);
+        if segments.count >= FEWEST_SEGMENTS {
+            match send_segments(udp, first, source, &segments, payloads) {
+                Ok(()) => return Ok(segments.count),
+                Err(error) if is_refused_segment(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         let packets = packets
             .get(..plain(packets, udp, source))
@@ -626,6 +637,14 @@ fn new_socket(endpoint: &UdpEndpoint, address: SocketAddr) -> io::Result<Socket>
         socket.set_send_buffer_size(size(bytes))?;
     }
     Ok(socket)
+}
+
+/// Returns whether the error is of segmentation (udp(7)): longer than the way's MTU, or nothing that its device can do.
+fn is_refused_segment(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MSGSIZE | Errno::INVAL | Errno::IO)
+    )
 }
 
 /// Returns address, port and scope.

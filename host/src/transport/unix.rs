@@ -113,7 +113,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             "there is a file of that name, and it is not a socket",
         ));
     }
-    match StdUnixStream::connect(path) {
+    // Without waiting: a server whose queue is full is there.
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         _ => Err(io::ErrorKind::AddrInUse.into()),
     }

@@ -84,11 +84,19 @@ impl DatagramSocket {
     }
 
     /// Joins a multicast group on an interface, by its index; 0 lets the system choose. Needs a `connect` grant of the group's address.
+    #[allow(
+        clippy::needless_question_mark,
+        reason = "in a component the error is another type"
+    )]
     pub fn join(&self, group: IpAddr, interface: u32) -> Result<(), Error> {
         Ok(self.0.join(&group_address(group), interface)?)
     }
 
     /// Leaves a multicast group.
+    #[allow(
+        clippy::needless_question_mark,
+        reason = "in a component the error is another type"
+    )]
     pub fn leave(&self, group: IpAddr, interface: u32) -> Result<(), Error> {
         Ok(self.0.leave(&group_address(group), interface)?)
     }

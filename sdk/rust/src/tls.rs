@@ -44,12 +44,9 @@ impl Connection {
     ///     fn data_received(&mut self, cx: &mut Context<'_, ()>, mut data: &[u8]) {
     ///         while let Some(line) = self.lines.next(&mut data) {
     ///             match line {
-    ///                 Ok(b"STARTTLS") => {
+    ///                 Ok(b"STARTTLS") if cx.connection.can_start_tls() => {
     ///                     cx.connection.write(b"220 go ahead\r\n");
-    ///                     // If there is no TLS to be had the peer, who waits for it, had better see the end.
-    ///                     let connection = cx.connection.clone();
-    ///                     let secured = cx.connection.start_tls(TlsRole::Server);
-    ///                     secured.or_else(async move |error| { connection.close(); Err(error) }).detach();
+    ///                     cx.connection.start_tls(TlsRole::Server).detach();
     ///                     self.lines.clear();
     ///                     // Not `continue`: what is left of `data` came in clear.
     ///                     return;
@@ -72,6 +69,12 @@ impl Connection {
     /// ```
     pub fn start_tls(&self, role: TlsRole) -> Deferred<()> {
         deferred::nothing(self.raw().start_tls(&role.into_contract()))
+    }
+
+    /// Whether [`start_tls`](Self::start_tls) as the server would be tried: the listener has a certificate, and there is no TLS yet. A protocol offers
+    /// STARTTLS only then. In tests there always is a certificate.
+    pub fn can_start_tls(&self) -> bool {
+        self.raw().can_start_tls()
     }
 
     /// What the TLS handshake led to; none while the connection is not secured, and after it is lost.

@@ -77,6 +77,8 @@ pub struct Connection {
     /// When a byte last moved; kept only while there is an idle timeout.
     last_active: Cell<Option<Instant>>,
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
+    /// Bytes that moved in bulk since the time to close began.
+    moved_closing: Cell<u64>,
     groups: RefCell<Vec<Weak<Group>>>,
     /// Operations that end with this connection.
     operations: RefCell<BTreeSet<Id>>,
@@ -275,6 +277,7 @@ impl Connection {
             idle_timeout: Cell::new(None),
             last_active: Cell::new(None),
             timer: RefCell::new(None),
+            moved_closing: Cell::new(0),
             groups: RefCell::default(),
             operations: RefCell::default(),
         })

@@ -88,7 +88,7 @@ impl Connection {
                 Poll::Pending
             };
             if step.is_ready() {
-                if self.phase.get() == Phase::Closing {
+                if self.phase.get() == Phase::Closing && self.poll_last_words(cx).is_ready() {
                     return Poll::Ready(match self.reading.get() {
                         Reading::Ended => CloseReason::Done,
                         Reading::Flowing | Reading::Paused => CloseReason::ClosedHere,
@@ -236,6 +236,16 @@ impl Connection {
         Poll::Ready(())
     }
 
+    /// Says TLS's own end, which is with the kernel before the connection is closed; a bare stream has none.
+    fn poll_last_words(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut *self.transport.borrow_mut() {
+            Some(transport) if transport.tls().is_some() => {
+                transport.poll_shutdown_write(cx).map(drop)
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
     /// Returns why the connection must end if its timer says so: an idle timeout, or a `close` that the peer does not let finish.
     fn poll_timer(&self, cx: &mut Context<'_>) -> Option<CloseReason> {
         loop {
@@ -274,17 +284,18 @@ impl Connection {
         }
         self.release_sources(Holds::GaveUp);
         self.holdings.lost(self);
-        let mut transport = self.transport.borrow_mut().take()?;
+        let transport = self.transport.borrow_mut().take();
         if let (Some(session), Some(handler)) = (self.session.take(), self.holdings.handler()) {
             handler.connection_lost(self, session, reason);
         }
+        let mut transport = transport?;
         match reason {
             CloseReason::ClosedHere => {
                 let shut = transport.poll_shutdown_write(&mut Context::from_waker(Waker::noop()));
                 (!matches!(shut, Poll::Ready(Err(_)))).then_some(transport)
             }
-            CloseReason::Done if transport.tls().is_some() => {
-                // The peer has said its end; this side's (RFC 8446, section 6.1) leaves if it can at once.
+            CloseReason::Idle | CloseReason::Draining if transport.tls().is_some() => {
+                // To the peer it must not look like an attack (RFC 8446, section 6.1); it leaves if it can at once.
                 let _tried = transport.poll_shutdown_write(&mut Context::from_waker(Waker::noop()));
                 None
             }

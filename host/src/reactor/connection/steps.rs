@@ -12,12 +12,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::time::Sleep;
+use rustls::ClientConfig;
+use tokio::{task::JoinHandle, time::Sleep};
 
 use super::{Connection, Phase, Reading};
 use crate::{
     endpoint::TlsOptions,
     files::HostFile,
+    limits::HIGH_WATER,
     reactor::{
         bulk::{Extent, Failure, ReceiveFile, SendFile, Splice, Transfer},
         handler::{CloseReason, ErrorKind, Id, OperationError, Outcome, Value},
@@ -52,11 +54,19 @@ enum Step {
     StartTls {
         id: Id,
         role: TlsRole,
-        /// Runs from when the handshake begins.
-        timer: Option<Pin<Box<Sleep>>>,
+        securing: Securing,
     },
     SendFile(SendFile),
     Splice(Rc<Splice>),
+}
+
+/// How far a change to TLS has come.
+#[derive(Debug, Default)]
+struct Securing {
+    /// Runs from when everything before it is with the kernel.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// As the client: whom it trusts.
+    config: Option<JoinHandle<io::Result<Arc<ClientConfig>>>>,
 }
 
 /// What takes the received bytes in place of the session.
@@ -85,12 +95,25 @@ impl Steps {
 
     /// Returns whether a file comes next: the last packet before it need not leave half full.
     pub(super) fn begins_with_file(&self) -> bool {
-        matches!(self.queue.front(), Some((Step::SendFile(_), _)))
+        matches!(self.queue.front(), Some((Step::SendFile(send), _)) if send.is_prompt())
+    }
+
+    fn is_full(&self) -> bool {
+        self.queue.len() >= MOST_STEPS
     }
 
     fn is_securing(&self) -> bool {
         let is_start = |(step, _): &(Step, Outbox)| matches!(step, Step::StartTls { .. });
         self.queue.iter().any(is_start)
+    }
+}
+
+impl Intake {
+    fn is_cancelled(&self) -> bool {
+        match self {
+            Self::File(receive) => receive.transfer.is_cancelled(),
+            Self::Splice(splice) => splice.is_cancelled(),
+        }
     }
 }
 
@@ -116,9 +139,11 @@ impl Connection {
         }
         let refusal = if !self.is_writable() {
             Some((ErrorKind::Closed, "the connection is closed"))
+        } else if self.steps.borrow().is_full() {
+            Some((ErrorKind::Limit, TOO_MANY_STEPS))
         } else if self.is_secured() || self.steps.borrow().is_securing() {
             Some((ErrorKind::Invalid, "the connection has TLS already"))
-        } else if self.intake.borrow().is_some() {
+        } else if self.has_intake() {
             Some((ErrorKind::Busy, "what it receives is being moved elsewhere"))
         } else if role == TlsRole::Server && self.server_tls.is_none() {
             let message =
@@ -134,9 +159,15 @@ impl Connection {
             self.push_step(Step::StartTls {
                 id,
                 role,
-                timer: None,
+                securing: Securing::default(),
             });
         }
+    }
+
+    /// Returns whether [`Self::start_tls`] as the server would be tried: there is a certificate, and no TLS yet.
+    pub fn can_start_tls(&self) -> bool {
+        let is_open = self.is_writable() && self.server_tls.is_some();
+        is_open && !self.is_secured() && !self.steps.borrow().is_securing()
     }
 
     /// Returns what was agreed on if the stream is secured.
@@ -149,8 +180,8 @@ impl Connection {
 
     /// Sends a part of a file, after what is queued and before what is written later.
     pub fn send_file(self: &Rc<Self>, id: Id, file: HostFile, extent: Extent) {
-        if !self.is_writable() {
-            return self.holdings.refuse(id, closed());
+        if let Some(error) = self.cannot_queue() {
+            return self.holdings.refuse(id, error);
         }
         let transfer = Transfer::new(id, [Rc::downgrade(self), Default::default()]);
         match SendFile::new(transfer.clone(), file, extent) {
@@ -189,8 +220,13 @@ impl Connection {
         if let Some(error) = self.cannot_divert() {
             return self.holdings.refuse(id, error);
         }
-        if !to.is_writable() {
-            return self.holdings.refuse(id, closed());
+        if Rc::ptr_eq(self, to) {
+            let message = "a connection cannot be spliced to itself";
+            let error = OperationError::new(ErrorKind::Invalid, message);
+            return self.holdings.refuse(id, error);
+        }
+        if let Some(error) = to.cannot_queue() {
+            return self.holdings.refuse(id, error);
         }
         let ends = [Rc::downgrade(self), Rc::downgrade(to)];
         let transfer = Transfer::new(id, ends);
@@ -208,12 +244,28 @@ impl Connection {
     fn cannot_divert(&self) -> Option<OperationError> {
         let refusal = if self.phase.get() != Phase::Open || self.reading.get() == Reading::Ended {
             (ErrorKind::Closed, "the connection is closed")
-        } else if self.intake.borrow().is_some() || self.steps.borrow().is_securing() {
+        } else if self.has_intake() || self.steps.borrow().is_securing() {
             (ErrorKind::Busy, "what it receives is being moved already")
         } else {
             return None;
         };
         Some(OperationError::new(refusal.0, refusal.1))
+    }
+
+    /// Returns why nothing can be queued.
+    fn cannot_queue(&self) -> Option<OperationError> {
+        if !self.is_writable() {
+            return Some(closed());
+        }
+        let is_full = self.steps.borrow().is_full();
+        is_full.then(|| OperationError::new(ErrorKind::Limit, TOO_MANY_STEPS))
+    }
+
+    /// Returns whether something else than the session gets what comes. One that was cancelled gets nothing any more.
+    fn has_intake(&self) -> bool {
+        let mut intake = self.intake.borrow_mut();
+        intake.take_if(|intake| intake.is_cancelled());
+        intake.is_some()
     }
 
     fn is_bare(&self) -> bool {
@@ -249,7 +301,7 @@ impl Connection {
             return Poll::Ready(());
         };
         let polled = match &mut step {
-            Step::StartTls { role, timer, .. } => self.poll_start_tls(role, timer, cx),
+            Step::StartTls { role, securing, .. } => self.poll_start_tls(role, securing, cx),
             Step::SendFile(send) => {
                 self.poll_moving(cx, &send.transfer.clone(), |transport, cx| {
                     send.poll(transport, cx)
@@ -278,6 +330,10 @@ impl Connection {
                         self.worker.mark_dirty(self);
                     }
                 }
+                if let Step::Splice(splice) = &step {
+                    // Whatever ended it here, the source's bytes are its session's again. Delivered it is complete, and not cancelled.
+                    splice.transfer.cancel();
+                }
                 self.holdings.deliver(step.id(), outcome);
                 Poll::Ready(())
             }
@@ -301,8 +357,7 @@ impl Connection {
             self.holdings.traffic.sent_bulk(moved);
             self.moved();
             if self.phase.get() == Phase::Closing {
-                // The time to close is for a peer that takes nothing.
-                self.arm_close();
+                self.moved_while_closing(moved);
             }
         }
         polled.map(|result| match result {
@@ -316,32 +371,47 @@ impl Connection {
         })
     }
 
+    /// The time to close is for a peer that takes nothing, or next to nothing: it begins anew with every [`HIGH_WATER`] that it takes.
+    fn moved_while_closing(&self, count: u64) {
+        let moved = self.moved_closing.get().saturating_add(count);
+        if moved >= HIGH_WATER as u64 {
+            self.moved_closing.set(0);
+            self.arm_close();
+        } else {
+            self.moved_closing.set(moved);
+        }
+    }
+
     /// Becomes one side of TLS.
     fn poll_start_tls(
         self: &Rc<Self>,
         role: &TlsRole,
-        timer: &mut Option<Pin<Box<Sleep>>>,
+        securing: &mut Securing,
         cx: &mut Context<'_>,
     ) -> Poll<Outcome> {
         let limit = self.holdings.program().limits.handshake_time;
-        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let timer = securing
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         let result = if timer.as_mut().poll(cx).is_ready() {
             Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!("no TLS handshake within {limit:?}"),
             ))
         } else {
-            let mut place = self.transport.borrow_mut();
-            if let Some(transport) = place.take_if(|transport| transport.is_bare()) {
-                match self.secure(transport, role) {
-                    Ok(secured) => *place = Some(Transport::Tls(Box::new(secured))),
-                    Err(error) => {
-                        drop(place);
-                        return Poll::Ready(self.did_not_secure(&error));
+            if !self.is_secured() {
+                let secured = match role {
+                    TlsRole::Server => self.secure_as_server(),
+                    TlsRole::Client(name) => {
+                        let config = ready!(self.poll_client_config(&mut securing.config, cx));
+                        config.and_then(|config| self.secure_as_client(config, name))
                     }
+                };
+                if let Err(error) = secured {
+                    return Poll::Ready(self.did_not_secure(&error));
                 }
             }
-            match &mut *place {
+            match &mut *self.transport.borrow_mut() {
                 Some(Transport::Tls(stream)) => ready!(stream.poll_handshake(cx)),
                 _ => return Poll::Pending,
             }
@@ -352,18 +422,41 @@ impl Connection {
         })
     }
 
-    fn secure(&self, transport: Transport, role: &TlsRole) -> io::Result<TlsStream> {
-        match (role, &self.server_tls) {
-            (TlsRole::Server, Some(tls)) => {
-                TlsStream::server(transport, tls.config(), &self.holdings.ticket(self.id))
-            }
-            (TlsRole::Server, None) => Err(io::ErrorKind::Unsupported.into()),
-            (TlsRole::Client(name), _) => {
-                let config = self.holdings.program().tls.config(&TlsOptions::default());
-                let config = config.map_err(io::Error::other)?;
-                TlsStream::client(transport, config, server_name(name)?)
-            }
+    /// Asks whom the service trusts: the first time that reads the system's trust anchors, in a thread that may wait for the disk.
+    fn poll_client_config(
+        &self,
+        asked: &mut Option<JoinHandle<io::Result<Arc<ClientConfig>>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Arc<ClientConfig>>> {
+        let asked = asked.get_or_insert_with(|| {
+            let tls = self.holdings.program().tls.clone();
+            tokio::task::spawn_blocking(move || {
+                let config = tls.config(&TlsOptions::default());
+                config.map_err(|error| io::Error::other(crate::chain(&error)))
+            })
+        });
+        let config = ready!(Pin::new(asked).poll(cx));
+        Poll::Ready(config.map_err(io::Error::other).flatten())
+    }
+
+    fn secure_as_server(&self) -> io::Result<()> {
+        let tls = self.server_tls.as_ref();
+        let config = tls.ok_or(io::ErrorKind::Unsupported)?.config();
+        let ticket = self.holdings.ticket(self.id);
+        self.secure(|transport| TlsStream::server(transport, config, &ticket))
+    }
+
+    fn secure_as_client(&self, config: Arc<ClientConfig>, name: &str) -> io::Result<()> {
+        let name = server_name(name)?;
+        self.secure(|transport| TlsStream::client(transport, config, name))
+    }
+
+    fn secure(&self, wrap: impl FnOnce(Transport) -> io::Result<TlsStream>) -> io::Result<()> {
+        let mut place = self.transport.borrow_mut();
+        if let Some(transport) = place.take() {
+            *place = Some(Transport::Tls(Box::new(wrap(transport)?)));
         }
+        Ok(())
     }
 
     /// The handshake failed, and with it the connection.
@@ -495,6 +588,11 @@ impl Connection {
 fn closed() -> OperationError {
     OperationError::new(ErrorKind::Closed, "the connection is closed")
 }
+
+const TOO_MANY_STEPS: &str = "too many files, splices and the like are queued on this connection";
+
+/// Files, splices and changes to TLS that wait on one connection: 64. A plugin has less reason to queue many than memory to make the host hold.
+const MOST_STEPS: usize = 64;
 
 /// The TLS of a connection's listener.
 pub(crate) type ListenerTls = Option<Arc<ServerTls>>;

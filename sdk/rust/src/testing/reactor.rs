@@ -180,6 +180,10 @@ impl Connection {
         self.0.peer.clone()
     }
 
+    pub(crate) fn can_start_tls(&self) -> bool {
+        self.0.is_writable() && self.0.tls.borrow().is_none() && !self.0.is_securing()
+    }
+
     pub(crate) fn start_tls(&self, role: &TlsRole) -> u64 {
         let wire = &self.0;
         if !wire.is_writable() {
