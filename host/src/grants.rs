@@ -18,10 +18,11 @@ pub struct Grants {
     pub connect: Vec<ConnectGrant>,
 }
 
-/// Leave to connect: `HOST:PORT`, where HOST is a name, an address, a network (`10.0.0.0/8`), or `*`, and PORT a number or `*`.
+/// Leave to connect, to send datagrams unasked, and to join a multicast group (at any port): `HOST:PORT`, where HOST is a name, an address, a
+/// network (`10.0.0.0/8`), or `*`, and PORT a number or `*`.
 ///
 /// A name covers the addresses that it resolves to, except loopback, link-local and unspecified ones: those need a literal address, a
-/// network, or `localhost`. `*` covers every name and address but those.
+/// network, or `localhost`. `*` covers every name and address but those and multicast groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectGrant {
     host: HostPattern,

@@ -7,7 +7,7 @@
 //! * [`endpoint`], [`grants`], [`limits`], [`manifest`]: what a service is told, checked once into types that cannot be wrong.
 //! * [`service`]: a service's life: start, swap, drain.
 //! * [`reactor`]: worker threads; the connections that they pump; timers, outbound connections, look-ups. Knows no wasm.
-//! * [`transport`]: the streams below.
+//! * [`transport`]: the streams and datagrams below.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.

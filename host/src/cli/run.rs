@@ -44,7 +44,7 @@ pub(crate) struct Run {
     /// The plugin, a component such as plugins/irc.wasm
     plugin: PathBuf,
 
-    /// Where to listen, in place of the manifest's listeners: tcp://HOST:PORT or unix:///PATH, with options as ?name=value
+    /// Where to listen, in place of the manifest's listeners: tcp://HOST:PORT, udp://HOST:PORT or unix:///PATH, with options as ?name=value
     #[arg(long, value_name = "URL", value_parser = listener)]
     listen: Vec<Endpoint>,
 
