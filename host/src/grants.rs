@@ -50,8 +50,9 @@ pub struct Grants {
     pub files: BTreeMap<String, HostFile>,
 }
 
-/// Leave to connect: `HOST:PORT`, where HOST is a name, an address, a network (`10.0.0.0/8`), or `*`, and PORT a number or `*`; or one UNIX socket,
-/// `unix:/run/x.sock` or `unix:@name`, percent-encoded like the endpoint's URL.
+/// Leave to connect, to send datagrams unasked, and to join a multicast group (at any port): `HOST:PORT`, where HOST is a name, an address, a network
+/// (`10.0.0.0/8`), or `*`, and PORT a number or `*`; or one UNIX socket, `unix:/run/x.sock` or `unix:@name`, percent-encoded like the
+/// endpoint's URL.
 ///
 /// The [module](self) says what it covers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! * [`endpoint`], [`grants`], [`limits`], [`manifest`]: what a service is told, checked once into types that cannot be wrong.
 //! * [`service`]: a service's life: start, swap, drain.
 //! * [`reactor`]: worker threads; the connections that they pump; timers, outbound connections, look-ups. Knows no wasm.
-//! * [`transport`]: the streams below.
+//! * [`transport`]: the streams and datagrams below.
 //! * [`tls`]: certificates, keys and trust; what TLS listeners and connections are set up with.
 //! * [`files`]: files that the operator granted.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.

@@ -100,8 +100,8 @@ fn what_is_typed_wrongly_exits_2_and_names_it() {
             &["127.0.0.1:7", "tcp://127.0.0.1"],
         ),
         (
-            &["run", echo, "--listen", "udp://127.0.0.1:7"],
-            &["udp", "tcp, unix"],
+            &["run", irc, "--listen", "udp://127.0.0.1:0"],
+            &["udp://127.0.0.1:0", "datagram-handler"],
         ),
         (
             &["run", echo, "--listen", "tcp://127.0.0.1:0?bcklog=1"],
@@ -437,10 +437,13 @@ fn inspect_tells_everything_about_a_plugin() {
         serde_json::json!(["service", "worker"])
     );
     let imports = serde_json::json!([
+        "nethost:plugin/bulk@0.1.0",
         "nethost:plugin/clock@0.1.0",
+        "nethost:plugin/datagram@0.1.0",
         "nethost:plugin/deferred@0.1.0",
         "nethost:plugin/log@0.1.0",
         "nethost:plugin/random@0.1.0",
+        "nethost:plugin/storage@0.1.0",
         "nethost:plugin/transport@0.1.0",
         "nethost:plugin/types@0.1.0",
     ]);

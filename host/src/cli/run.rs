@@ -37,21 +37,26 @@ use crate::{
 ///
 /// Without options it listens where the plugin's manifest says (on loopback). One line per listener is printed once it is ready, with its real
 /// port: `listening irc tcp://127.0.0.1:6667`; to standard error if standard output is a connection. SIGINT and SIGTERM stop accepting, let
-/// the plugin say goodbye and its connections end; a second signal stops at once. Certificates are loaded again within seconds after their
-/// files changed, and at once by SIGHUP.
+/// the plugin say goodbye and its connections end; a second signal stops at once. Listeners' certificates are loaded again within seconds after their
+/// files changed, and at once by SIGHUP; those of --tls-ca and --tls-cert only by a new start.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Listeners, with options as ?name=value&...:
   tcp://HOST:PORT    TCP; tcp://[::]:PORT is IPv4 and IPv6, port 0 a free one
+  tls://HOST:PORT    TLS from the first byte; ?cert=FILE&key=FILE or ?cert=DIRECTORY, chosen by the
+                     name that clients ask for. On other streams cert= is for STARTTLS
+  udp://HOST:PORT    datagrams
   unix:///PATH       a UNIX socket with a file; ?mode=660 sets its permission bits
   unix:@NAME         a UNIX socket in the abstract namespace
   systemd://NAME     the sockets of that name that the service manager opened
                      (FileDescriptorName=); systemd: is all that no other listener names
-  fd://N             file descriptor N, which is a listening or a connected socket
+  fd://N             file descriptor N, which is a listening, a connected or a UDP socket
   stdio:             one connection: standard input and output; nethost ends with it, as it
                      does with a connected socket, and prints nothing to standard output
   ?proxy=v1|v2|auto  every connection begins with a PROXY header; ?proxy-from=10.0.0.0/8
                      says whose is believed (default: loopback)
+Others are backlog, nodelay, keepalive, alpn, client-auth, ca, tls-min, receive-buffer and
+send-buffer; a wrong one is told with those that the listener has.
 
 Examples:
   nethost run plugins/irc.wasm

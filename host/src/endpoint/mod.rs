@@ -9,7 +9,7 @@
 //! | `udp://127.0.0.1:53`, `udp://[::]:53` (dual stack) | datagrams |
 //! | `unix:///run/x.sock`, `unix:@name` (abstract) | a byte stream on this machine |
 //! | `systemd://NAME` | sockets that the service manager opened (`FileDescriptorName=` of systemd.socket(5)); `systemd:` is all that have no other listener |
-//! | `fd://3` | a socket that the parent process opened: listening, connected, or for datagrams |
+//! | `fd://3` | a socket that the parent process opened: listening, connected, or bound to UDP |
 //! | `stdio:` | one connection: standard input and output |
 //!
 //! Options follow as `?name=value&...`; `options.rs` says which there are, and in which direction each has a meaning. One that is unknown, or

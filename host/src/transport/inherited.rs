@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     env, fmt, io,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     os::{
         fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::net::{UnixListener, UnixStream},

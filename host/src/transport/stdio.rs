@@ -48,8 +48,8 @@ pub(crate) fn take() -> io::Result<Stdio> {
                 addresses: None,
                 flushed: None,
             }),
-            Inherited::Tcp(_) | Inherited::Unix(_) => Err(io::Error::other(
-                "standard input is a listening socket, not a connection",
+            Inherited::Tcp(_) | Inherited::Unix(_) | Inherited::Udp(_) => Err(io::Error::other(
+                "standard input is a socket, but not a connection",
             )),
         };
     }

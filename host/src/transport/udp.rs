@@ -19,7 +19,9 @@ use std::{
 };
 
 use nix::{
-    cmsg_space, libc,
+    cmsg_space,
+    errno::Errno,
+    libc,
     sys::socket::{
         ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
         sendmmsg, sendmsg, setsockopt, sockopt,
@@ -425,8 +427,8 @@ impl Departures {
         if segments.count >= FEWEST_SEGMENTS {
             match send_segments(udp, first, source, &segments, payloads) {
                 Ok(()) => return Ok(segments.count),
-                Err(error) if is_refused_segment(&error) => {}
-                Err(error) => return Err(error),
+                Err(error) if is_refused_segment(error) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         let packets = packets
@@ -640,11 +642,8 @@ fn new_socket(endpoint: &UdpEndpoint, address: SocketAddr) -> io::Result<Socket>
 }
 
 /// Returns whether the error is of segmentation (udp(7)): longer than the way's MTU, or nothing that its device can do.
-fn is_refused_segment(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MSGSIZE | Errno::INVAL | Errno::IO)
-    )
+fn is_refused_segment(error: Errno) -> bool {
+    matches!(error, Errno::EMSGSIZE | Errno::EINVAL | Errno::EIO)
 }
 
 /// Returns address, port and scope.

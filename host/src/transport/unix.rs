@@ -6,7 +6,7 @@ use std::{
     os::unix::{
         ffi::OsStrExt,
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
-        net::{UnixListener, UnixStream as StdUnixStream},
+        net::UnixListener,
     },
     path::{Path, PathBuf},
     time::Duration,

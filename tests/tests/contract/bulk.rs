@@ -9,6 +9,7 @@ use std::{
 use nethost_tests::{
     places,
     scripted::{Scripted, pattern},
+    tls::Authority,
 };
 
 /// A folder with a file of known bytes, granted as `in`, and one to write, granted as `out`.
@@ -28,14 +29,14 @@ impl Files {
     }
 
     fn start(&self) -> Scripted {
-        let grant = |name: &str, mode: &str| {
-            let path = self.folder.join(name);
-            format!("{name}={}{mode}", path.display())
-        };
         Scripted::start_with(|run| {
-            run.arguments(["--file", &grant("in", "")])
-                .arguments(["--file", &grant("out", ":rw")])
+            run.arguments(["--file", &self.grant("in", "")])
+                .arguments(["--file", &self.grant("out", ":rw")])
         })
+    }
+
+    fn grant(&self, name: &str, mode: &str) -> String {
+        format!("{name}={}{mode}", self.folder.join(name).display())
     }
 }
 
@@ -372,4 +373,179 @@ fn a_splice_keeps_its_rate() {
     assert!(sink.bytes(300_000) == pattern(0, 300_000));
     let time = start.elapsed();
     assert!(time > Duration::from_millis(500), "{time:?}");
+}
+
+#[test]
+fn a_destination_that_breaks_while_it_is_behind_frees_the_source() {
+    let mut plugin = Scripted::start();
+    let (mut source, a) = plugin.connect_with("mode traced");
+    let (sink, b) = plugin.connect();
+    let sink = sink.with_small_buffer();
+    let operation = plugin.started(&format!("@{a} splice {b} 0 - -"));
+    source.send_until_blocked(64 << 20);
+    sink.kill();
+    let outcome = plugin.event(&format!("completed {operation}"));
+    assert!(outcome.starts_with("error closed"), "{outcome}");
+    // What waited in the kernel is the session's.
+    plugin.event(&format!("data {a}"));
+}
+
+#[test]
+fn a_connection_is_not_spliced_to_itself() {
+    let mut plugin = Scripted::start();
+    let (_client, id) = plugin.connect();
+    let operation = plugin.started(&format!("@{id} splice {id} 0 - -"));
+    let outcome = plugin.event(&format!("completed {operation}"));
+    assert!(outcome.starts_with("error invalid"), "{outcome}");
+}
+
+#[test]
+fn what_was_cancelled_does_not_stand_in_the_way() {
+    let files = Files::new("again", 0);
+    let mut plugin = files.start();
+    let (mut client, id) = plugin.connect_with("mode traced & pause");
+    let operation = plugin.started(&format!("@{id} receive-file out 0 - -"));
+    let again = plugin.started(&format!(
+        "cancel {operation}; @{id} resume; @{id} receive-file out 0 5 -"
+    ));
+    client.send("again");
+    assert_eq!(plugin.event(&format!("completed {again}")), "number 5");
+    assert_eq!(read(&files.out()), b"again");
+}
+
+#[test]
+fn only_so_much_is_queued_and_cancelling_makes_no_room() {
+    let files = Files::new("queue", 50_000_000);
+    let mut plugin = files.start();
+    let (client, id) = plugin.connect();
+    let _client = client.with_small_buffer();
+    for _ in 0..64 {
+        let operation = plugin.started(&format!("@{id} send-file in 0 - -"));
+        plugin.run(&format!("cancel {operation}"));
+    }
+    let mut outcome = String::new();
+    for _ in 0..64 {
+        let operation = plugin.started(&format!("@{id} send-file in 0 - -"));
+        plugin.settle();
+        if plugin.has_event(&format!("completed {operation}")) {
+            outcome = plugin.event(&format!("completed {operation}"));
+            break;
+        }
+    }
+    assert!(outcome.starts_with("error limit"), "{outcome}");
+}
+
+// Under TLS.
+
+/// A host whose guest dials the host's own TLS listener: both ends of one connection are the guest's, and each is spliced or filled as a test likes.
+struct Secured {
+    plugin: Scripted,
+    /// The server's end.
+    server: u64,
+    /// The client's end.
+    client: u64,
+}
+
+impl Secured {
+    fn start(files: &Files) -> Self {
+        let authority = Authority::new("bulk");
+        let ca = authority.write(&files.folder.join("ca.pem"));
+        let cert = authority.issue_to(&files.folder.join("localhost.pem"), &["localhost"]);
+        let mut plugin = Scripted::start_with(|run| {
+            run.listen("tcp://127.0.0.1:0")
+                .listen(&format!("tls://127.0.0.1:0?cert={}", cert.display()))
+                .arguments(["--allow-connect", "localhost:*", "--tls-ca"])
+                .arguments([ca])
+                .arguments(["--file", &files.grant("in", "")])
+                .arguments(["--file", &files.grant("out", ":rw")])
+        });
+        let port = plugin.host.address_of(1).port();
+        plugin.run("next stay");
+        let operation = plugin.started(&format!("connect tls://localhost:{port} "));
+        let (one, other) = (plugin.event("made "), plugin.event("made "));
+        assert_eq!(plugin.event(&format!("completed {operation}")), "ok");
+        let id = |made: &str| made.split(' ').next().unwrap().parse().unwrap();
+        let (server, client) = if one.contains("dialed") {
+            (id(&other), id(&one))
+        } else {
+            (id(&one), id(&other))
+        };
+        Self {
+            plugin,
+            server,
+            client,
+        }
+    }
+}
+
+#[test]
+fn a_file_goes_through_tls_and_close_waits_for_all_of_it() {
+    let files = Files::new("tls-send", 20_000_000);
+    let Secured {
+        mut plugin,
+        server,
+        client,
+    } = Secured::start(&files);
+    let (reader, plain) = plugin.connect();
+    let mut reader = reader.with_small_buffer();
+    let spliced = plugin.started(&format!("@{client} splice {plain} 0 - -"));
+    let sent = plugin.started(&format!(
+        "@{server} write head; @{server} send-file in 0 - -; @{server} write tail; @{server} close"
+    ));
+    plugin.settle();
+    assert!(!plugin.has_event(&format!("lost {server}")));
+    reader.expect("head\n");
+    assert!(reader.bytes(20_000_000) == pattern(0, 20_000_000));
+    reader.expect("tail\n");
+    assert_eq!(
+        plugin.event(&format!("completed {sent}")),
+        "number 20000000"
+    );
+    assert_eq!(
+        plugin.event(&format!("completed {spliced}")),
+        "number 20000010"
+    );
+    // Both ends were closed in order: TLS's own end came, and the stream was not cut.
+    assert_eq!(plugin.event(&format!("lost {client}")), "done");
+    assert_eq!(plugin.event(&format!("lost {server}")), "closed-here");
+}
+
+#[test]
+fn a_file_is_received_through_tls() {
+    let files = Files::new("tls-receive", 0);
+    let Secured {
+        mut plugin,
+        server,
+        client,
+    } = Secured::start(&files);
+    let (mut writer, plain) = plugin.connect();
+    let spliced = plugin.started(&format!("@{plain} splice {client} 0 - -"));
+    let received = plugin.started(&format!("@{server} receive-file out 0 5000000 -"));
+    writer.send(pattern(0, 5_000_003));
+    writer.close_write();
+    assert_eq!(
+        plugin.event(&format!("completed {received}")),
+        "number 5000000"
+    );
+    assert_eq!(
+        plugin.event(&format!("completed {spliced}")),
+        "number 5000003"
+    );
+    assert!(read(&files.out()) == pattern(0, 5_000_000));
+}
+
+#[test]
+fn two_tls_ends_are_joined() {
+    let files = Files::new("tls-both", 3_000_000);
+    let Secured {
+        mut plugin,
+        server,
+        client,
+    } = Secured::start(&files);
+    // What the server sends comes back to it, through its client.
+    let (mut reader, plain) = plugin.connect();
+    plugin.started(&format!("@{server} splice {plain} 0 - -"));
+    plugin.run(&format!("@{client} mode echo"));
+    plugin.started(&format!("@{server} send-file in 0 - -"));
+    assert!(reader.bytes(3_000_000) == pattern(0, 3_000_000));
 }

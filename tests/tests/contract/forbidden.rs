@@ -433,3 +433,36 @@ impl Refuses for Scripted {
         assert!(!self.has_event("made"), "{endpoint} made a connection");
     }
 }
+
+#[test]
+fn every_spelling_of_this_machine_over_udp() {
+    let names = Names::start();
+    names.set("x.test", addresses("127.0.0.1 ::1"));
+    let mut plugin = plugin(&names, "x.test:*,*:*");
+    for host in [
+        "127.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "0.0.0.0",
+        "[::]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "169.254.169.254",
+        "localhost",
+        "x.test",
+    ] {
+        plugin.denies(&format!("udp://{host}:9"));
+    }
+    for host in ["127.1", "2130706433", "0x7f000001", "0177.0.0.1"] {
+        plugin.refuses_as("invalid", &format!("udp://{host}:9"));
+    }
+}
+
+#[test]
+fn a_udp_socket_that_is_connected_to_nothing_and_so_could_send_anywhere() {
+    let names = Names::start();
+    let mut plugin = plugin(&names, "127.0.0.2:*");
+    // Linux connects a socket to port 0, and then knows no peer.
+    plugin.refuses_as("invalid", "udp://127.0.0.2:0");
+}
