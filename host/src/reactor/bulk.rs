@@ -346,7 +346,7 @@ impl ReceiveFile {
         transport: &mut Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = loop {
+        loop {
             let left = usize::try_from(self.remaining.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
             let Poll::Ready(allowed) = self.pace.poll(cx) else {
                 break Poll::Pending;
@@ -368,8 +368,7 @@ impl ReceiveFile {
                 Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
                 Poll::Pending => break Poll::Pending,
             }
-        };
-        result
+        }
     }
 }
 

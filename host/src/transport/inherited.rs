@@ -394,8 +394,10 @@ const UNNAMED: &str = "unknown";
 mod tests {
     use std::{
         fs::File,
-        net::UdpSocket,
-        os::fd::{AsRawFd as _, IntoRawFd as _},
+        os::{
+            fd::{AsRawFd as _, IntoRawFd as _},
+            unix::net::UnixDatagram,
+        },
         sync::atomic::{AtomicI32, Ordering},
     };
 
@@ -460,7 +462,7 @@ mod tests {
             ),
             (error(pipe), "a pipe, not a socket"),
             (
-                error(UdpSocket::bind("127.0.0.1:0").unwrap()),
+                error(UnixDatagram::unbound().unwrap()),
                 "a socket for datagrams other than UDP's, not a socket for streams or UDP",
             ),
             (

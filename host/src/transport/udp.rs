@@ -536,7 +536,7 @@ fn send_segments(
     segments: &Segments,
     payloads: &[u8],
 ) -> nix::Result<()> {
-    let size = u16::try_from(first.length).map_err(|_| nix::errno::Errno::EMSGSIZE)?;
+    let size = u16::try_from(first.length).map_err(|_| Errno::EMSGSIZE)?;
     let (v4, v6) = (source.v4(), source.v6());
     let control = [
         ControlMessage::UdpGsoSegments(&size),
@@ -765,7 +765,7 @@ mod tests {
             panic!("{url}");
         };
         let bound = UdpSockets::bind(&endpoint, SocketAddr::new(ip, 0), 1).unwrap();
-        Udp::new(bound.sockets.into_iter().next().unwrap()).unwrap()
+        Udp::new(bound.sockets.into_iter().next().unwrap(), Peers::Many).unwrap()
     }
 
     #[test]

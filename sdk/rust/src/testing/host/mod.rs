@@ -1,5 +1,7 @@
 //! A host for tests.
 
+mod datagrams;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -8,9 +10,11 @@ use std::{
     time::Duration,
 };
 
+use datagrams::Bound;
+
 use super::{
     bulk::{Access, Stored, error},
-    reactor::{self, Connection, Ending, Intake, Port, Sink, Socket, Step, Wire},
+    reactor::{self, Connection, Ending, Intake, Sink, Step, Wire},
 };
 use crate::{
     bindings::nethost::plugin::{
@@ -19,7 +23,7 @@ use crate::{
         types::{self, CloseReason, ErrorCode},
     },
     connection::{Address, ConnectionId, HIGH_WATER},
-    datagram::{DatagramProtocol, Datagrams, Endpoint, SocketId},
+    datagram::SocketId,
     deferred::OperationId,
     executor,
     instance::{self, Session, Suspended},
@@ -294,71 +298,6 @@ impl<P: Protocol> Host<P> {
         self.settle();
     }
 
-    /// The service listens for datagrams: an endpoint is made for a socket of its configuration. A swap closes it; bind again.
-    pub fn bind<D: DatagramProtocol<Factory = P::Factory>>(&mut self) -> SocketId {
-        let origin = types::Origin::Configured(format!("udp://{}", listener()));
-        let id = self.bound::<D>(origin);
-        self.settle();
-        id
-    }
-
-    /// Answers a dial of [`connect_datagrams`](crate::connect_datagrams): the socket is there.
-    pub fn accept_datagrams<D: DatagramProtocol<Factory = P::Factory>>(
-        &mut self,
-        dial: OperationId,
-    ) -> SocketId {
-        let asked = reactor::with(|reactor| reactor.connects.remove(&dial.as_u64()));
-        assert!(asked.is_some(), "no dial {dial:?} is waiting");
-        let id = self.bound::<D>(types::Origin::Dialed(dial.as_u64()));
-        instance::completed(dial.as_u64(), Ok(Value::Nothing));
-        self.settle();
-        id
-    }
-
-    /// Peers send datagrams to a socket, which arrive in one batch.
-    pub fn send_datagrams(&mut self, id: SocketId, datagrams: &Datagrams) {
-        let bound = self.socket(id);
-        if let (false, Some(endpoint)) = (bound.port.is_closed.get(), &bound.endpoint) {
-            endpoint.datagrams_received(datagrams.clone());
-        }
-        self.settle();
-    }
-
-    /// Takes what the plugin sent from a socket: to whom, and what.
-    pub fn sent_datagrams(&mut self, id: SocketId) -> Vec<(SocketAddr, Vec<u8>)> {
-        let sent = self.socket(id).port.sent.take();
-        let mut batch = Datagrams::new();
-        for (packet, payload) in sent {
-            batch.add(packet, &payload);
-        }
-        batch
-            .iter()
-            .map(|datagram| (datagram.peer(), datagram.payload().to_vec()))
-            .collect()
-    }
-
-    /// The multicast groups that the plugin has joined, each with its interface.
-    pub fn groups(&mut self, id: SocketId) -> Vec<(IpAddr, u32)> {
-        self.socket(id)
-            .port
-            .groups
-            .borrow()
-            .iter()
-            .copied()
-            .collect()
-    }
-
-    /// The host closes a socket.
-    pub fn close_datagrams(&mut self, id: SocketId, reason: CloseReason) {
-        self.socket(id).close(reason);
-        self.settle();
-    }
-
-    /// Whether a socket is closed.
-    pub fn is_closed(&mut self, id: SocketId) -> bool {
-        self.socket(id).endpoint.is_none()
-    }
-
     /// Takes the lines that were logged.
     pub fn logged(&mut self) -> Vec<(Level, String)> {
         reactor::with(|reactor| std::mem::take(&mut reactor.log))
@@ -373,26 +312,6 @@ impl<P: Protocol> Host<P> {
         let (id, is_taken) = (wire.id, session.is_some());
         self.peers.insert(id, Peer::new(wire, session));
         (id, is_taken)
-    }
-
-    fn bound<D: DatagramProtocol<Factory = P::Factory>>(
-        &mut self,
-        origin: types::Origin,
-    ) -> SocketId {
-        let port = Port::new(Address::Socket(listener()));
-        let id = port.id;
-        let endpoint = Endpoint::<D>::made(Socket::new(Rc::clone(&port)), origin);
-        let endpoint: Box<dyn AnyEndpoint> = Box::new(endpoint);
-        let endpoint = Some(endpoint);
-        self.sockets.insert(id, Bound { port, endpoint });
-        id
-    }
-
-    fn socket(&mut self, id: SocketId) -> &mut Bound {
-        match self.sockets.get_mut(&id) {
-            Some(bound) => bound,
-            None => panic!("there is no socket {id:?}"),
-        }
     }
 
     fn peer(&mut self, id: ConnectionId) -> &mut Peer<P> {
@@ -749,37 +668,6 @@ impl<P: Protocol> fmt::Debug for Host<P> {
         f.debug_struct("Host")
             .field("connections", &self.peers.keys())
             .finish_non_exhaustive()
-    }
-}
-
-/// A socket and its endpoint, until it is closed.
-struct Bound {
-    port: Rc<Port>,
-    endpoint: Option<Box<dyn AnyEndpoint>>,
-}
-
-impl Bound {
-    fn close(&mut self, reason: CloseReason) {
-        self.port.is_closed.set(true);
-        if let Some(endpoint) = self.endpoint.take() {
-            endpoint.closed(reason);
-        }
-    }
-}
-
-/// An endpoint of any protocol.
-trait AnyEndpoint {
-    fn datagrams_received(&self, datagrams: Datagrams);
-    fn closed(&self, reason: CloseReason);
-}
-
-impl<D: DatagramProtocol> AnyEndpoint for Endpoint<D> {
-    fn datagrams_received(&self, datagrams: Datagrams) {
-        self.received(&datagrams);
-    }
-
-    fn closed(&self, reason: CloseReason) {
-        Self::closed(self, reason);
     }
 }
 
