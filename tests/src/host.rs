@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{DEADLINE, client::Client, places};
+use crate::{DEADLINE, START_DEADLINE, client::Client, places};
 
 /// A `nethost run` to be.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Run {
     pub fn start(self) -> Host {
         let mut this = self.with_listener();
         let host = Host::spawn(this.command(), this.stdin.take());
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + START_DEADLINE;
         while host.listening().len() < this.listeners {
             assert!(
                 host.stdout.wait(deadline),

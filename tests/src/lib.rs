@@ -24,3 +24,6 @@ use std::time::Duration;
 
 /// How long a test waits for anything: 20 s. It is long because a machine that also compiles is slow; what goes well takes milliseconds.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a host may take until it listens: 2 min. wasmtime compiles a plugin first, and one made from Python is 18 MB.
+pub const START_DEADLINE: Duration = Duration::from_secs(120);

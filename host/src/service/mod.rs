@@ -192,15 +192,23 @@ impl Host {
             }
             Isolation::Connection => return Err(ServiceError::Isolation(isolation)),
         };
+        let takes_datagrams = match &protocol {
+            Protocol::Plugin { plugin, .. } => plugin.takes_datagrams(),
+            Protocol::Native(_) => true,
+        };
+        let no_datagrams = |endpoint: String| ServiceError::NoDatagrams {
+            service: program.service.clone(),
+            endpoint,
+        };
+        let udp = listen.iter().find(|it| matches!(it, Endpoint::Udp(_)));
+        if let Some(udp) = udp.filter(|_| !takes_datagrams) {
+            return Err(no_datagrams(udp.to_string()));
+        }
         let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
-        if let Protocol::Plugin { plugin, .. } = &protocol
-            && !plugin.takes_datagrams()
-            && let Some(socket) = sockets.iter().find(|socket| socket.is_datagrams())
-        {
-            return Err(ServiceError::NoDatagrams {
-                service: program.service.clone(),
-                endpoint: socket.listener.url.to_string(),
-            });
+        // Of one that somebody else opened it is known only now.
+        let udp = sockets.iter().find(|socket| socket.is_datagrams());
+        if let Some(udp) = udp.filter(|_| !takes_datagrams) {
+            return Err(no_datagrams(udp.listener.url.to_string()));
         }
         let mut service = Service {
             id,
