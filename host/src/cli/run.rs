@@ -87,7 +87,7 @@ pub(crate) struct Run {
 
     /// Look up names at this server, in place of those of /etc/resolv.conf; repeat it for more
     ///
-    /// The port is 53 if it is left out; IPv6 with a port is written as [::1]:53. /etc/hosts goes first all the same, and names under localhost are never
+    /// The port is 53 if it is left out; IPv6 with a port is written in brackets, `[::1]:53`. /etc/hosts goes first all the same, and names under localhost are never
     /// looked up.
     #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = name_server)]
     name_servers: Vec<SocketAddr>,
