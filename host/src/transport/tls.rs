@@ -137,9 +137,10 @@ impl TlsStream {
                 return Poll::Ready(Err(truncated()));
             }
             let before = buffer.filled().len();
-            let fed = ready!(self.poll_feed(cx, Some(buffer)));
-            // Tickets, key updates and alerts; if the kernel takes no more they go with what is written next.
+            let fed = self.poll_feed(cx, Some(buffer));
+            // Tickets, key updates and alerts; what the kernel does not take now wakes this again.
             let _pending = self.poll_flush(cx);
+            let fed = ready!(fed);
             match fed {
                 Ok(0) => self.ended = true,
                 Ok(_) if buffer.filled().len() > before => return Poll::Ready(Ok(())),
