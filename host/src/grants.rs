@@ -37,6 +37,7 @@ use thiserror::Error;
 use crate::{
     endpoint::{Endpoint, StreamOptions, UnixEndpoint, UnixName, is_host_name, unmap},
     files::HostFile,
+    storage::Directory,
 };
 
 /// What a service was granted.
@@ -46,6 +47,8 @@ pub struct Grants {
     pub connect: Vec<ConnectGrant>,
     /// The files that it may use, by the names that it knows them by.
     pub files: BTreeMap<String, HostFile>,
+    /// The directories that it may use, by the names that it knows them by.
+    pub directories: BTreeMap<String, Directory>,
 }
 
 /// Leave to connect: `HOST:PORT`, where HOST is a name, an address, a network (`10.0.0.0/8`), or `*`, and PORT a number or `*`; or one UNIX socket,
