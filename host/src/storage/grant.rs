@@ -99,3 +99,50 @@ impl FromStr for QuotaGrant {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_a_name_a_path_and_perhaps_a_mode() {
+        for (text, expected) in [
+            ("d=/srv", Some(("d", "/srv", None))),
+            ("d=x:ro", Some(("d", "x", Some(FileMode::ReadOnly)))),
+            ("d=a=b:rw", Some(("d", "a=b", Some(FileMode::ReadWrite)))),
+            ("d=a:b", Some(("d", "a:b", None))),
+            ("d", None),
+            ("=x", None),
+            ("d=", None),
+            ("d=:rw", None),
+        ] {
+            let grant = text.parse::<DirectoryGrant>().ok();
+            let grant = grant.as_ref().map(|grant| {
+                let path = grant.path.to_str().unwrap();
+                (grant.name.as_str(), path, grant.mode)
+            });
+            assert_eq!(grant, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_quota_is_a_name_and_bytes() {
+        for (text, expected) in [
+            ("d=0", Some(0)),
+            ("d=12", Some(12)),
+            ("d=3KiB", Some(3 << 10)),
+            ("d=3MiB", Some(3 << 20)),
+            ("d=3GiB", Some(3 << 30)),
+            ("d=", None),
+            ("d=KiB", None),
+            ("d=-1", None),
+            ("d=1kB", None),
+            ("d=18446744073709551615GiB", None),
+            ("=1", None),
+            ("d", None),
+        ] {
+            let quota = text.parse::<QuotaGrant>().ok();
+            assert_eq!(quota.map(|quota| quota.bytes), expected, "{text}");
+        }
+    }
+}
