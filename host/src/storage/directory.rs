@@ -21,10 +21,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{
-    Page, Quota, Slot, Space,
-    list::{self},
-};
+use super::{Page, Quota, Slot, Space, list};
 use crate::files::{FileMode, HostFile};
 
 /// A granted directory. Clones are the same.
@@ -123,9 +120,8 @@ impl Directory {
 
     /// Opens a file to be read if everything on its way is in memory; gives the slot back if not.
     pub(crate) fn open_cached(&self, path: &str, slot: Slot) -> Result<io::Result<HostFile>, Slot> {
-        let opened = match self.resolve_cached(path, OFlags::RDONLY | UNHURRIED) {
-            Some(opened) => opened,
-            None => return Err(slot),
+        let Some(opened) = self.resolve_cached(path, OFlags::RDONLY | UNHURRIED) else {
+            return Err(slot);
         };
         Ok(opened.and_then(|file| {
             check_regular(&file)?;

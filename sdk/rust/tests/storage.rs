@@ -49,9 +49,9 @@ where
 {
     let files: [(&str, &[u8]); 2] = [("a", b"abc"), ("sub/b", b"b")];
     let grants = Grants::new().directory("d", access, files);
-    let mut host = Host::<Session>::start_with("{}", grants).unwrap();
+    let mut host = Host::<Session>::start_with("{}", grants).expect("a host");
     RUN.set(Some(Box::new(move || {
-        let directory = Directory::named("d").unwrap();
+        let directory = Directory::named("d").expect("a grant");
         spawn_for_instance(async move {
             match task(directory).await {
                 Ok(()) => say("end"),

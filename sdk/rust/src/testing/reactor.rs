@@ -299,13 +299,13 @@ impl Socket {
         self.0.is_closed.set(true);
     }
 
-    pub(crate) fn join(&self, group: &types::Address, interface: u32) -> Result<(), Error> {
+    pub(crate) fn join(&self, group: &types::Address, interface: u32) -> Result<(), types::Error> {
         self.change_groups(group, |groups, group| {
             groups.insert((group, interface));
         })
     }
 
-    pub(crate) fn leave(&self, group: &types::Address, interface: u32) -> Result<(), Error> {
+    pub(crate) fn leave(&self, group: &types::Address, interface: u32) -> Result<(), types::Error> {
         self.change_groups(group, |groups, group| {
             groups.remove(&(group, interface));
         })
@@ -321,10 +321,10 @@ impl Socket {
         &self,
         group: &types::Address,
         change: impl FnOnce(&mut BTreeSet<(IpAddr, u32)>, IpAddr),
-    ) -> Result<(), Error> {
+    ) -> Result<(), types::Error> {
         let group = Address::from_contract(group.clone()).ip();
         let Some(group) = group.filter(IpAddr::is_multicast) else {
-            return Err(Error {
+            return Err(types::Error {
                 code: ErrorCode::Invalid,
                 message: "not a multicast address".into(),
             });
