@@ -5,7 +5,7 @@
 //!
 //! # How a path stays inside
 //!
-//! A path is checked as text first ([`path::check`]): relative, no `..`. What is left are symbolic links. Where the kernel can (Linux 5.6, `openat2` with `RESOLVE_BENEATH`
+//! A path is checked as text first (`path::check`): relative, no `..`. What is left are symbolic links. Where the kernel can (Linux 5.6, `openat2` with `RESOLVE_BENEATH`
 //! and `RESOLVE_NO_MAGICLINKS`) it resolves them within the directory's descriptor, so that there is no moment between looking and opening; elsewhere
 //! cap-std walks the path component by component with `O_NOFOLLOW`. A mount point in the directory is a part of it: it is the operator who mounts.
 
