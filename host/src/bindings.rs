@@ -16,6 +16,7 @@ wasmtime::component::bindgen!({
     imports: { default: trappable },
     with: {
         "nethost:plugin/storage.file": crate::files::HostFile,
+        "nethost:plugin/storage.directory": crate::storage::Directory,
         "nethost:plugin/datagram.socket": crate::reactor::Socket,
         "nethost:plugin/transport.connection": crate::reactor::Connection,
         "nethost:plugin/transport.group": crate::reactor::Group,

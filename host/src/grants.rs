@@ -39,6 +39,7 @@ use crate::{
         Endpoint, StreamOptions, UnixEndpoint, UnixName, is_host_name, unmap, unmap_network,
     },
     files::HostFile,
+    storage::Directory,
 };
 
 /// What a service was granted.
@@ -48,6 +49,8 @@ pub struct Grants {
     pub connect: Vec<ConnectGrant>,
     /// The files that it may use, by the names that it knows them by.
     pub files: BTreeMap<String, HostFile>,
+    /// The directories that it may use, by the names that it knows them by.
+    pub directories: BTreeMap<String, Directory>,
 }
 
 /// Leave to connect, to send datagrams unasked, and to join a multicast group (at any port): `HOST:PORT`, where HOST is a name, an address, a network

@@ -31,8 +31,11 @@ pub struct Limits {
     pub hostcall_bytes: usize,
     /// Log lines a second of one instance. Default 100, with bursts of ten times as many. What is over is counted and dropped.
     pub log_lines: u32,
-    /// Open files of one instance. Default 1024. A further one is refused with `limit`.
+    /// Open files of one instance, those in directories and those granted by name each. Default 1024. A further one is refused with `limit`.
     pub open_files: usize,
+    /// Bytes that one instance's file operations hold until they complete, or until their result is taken: data to write, data to read, paths, pages, and 1 KiB for each
+    /// operation. Default 16 MiB: sixteen of the largest. A further one completes with `limit`.
+    pub storage_bytes: usize,
     /// How long `close` waits for the peer to take what is queued. Default 30 s; then the connection is aborted.
     pub close_time: Duration,
     /// How long an outbound connection or a look-up may take, and the first includes the second. Default 30 s.
@@ -58,6 +61,7 @@ impl Default for Limits {
             hostcall_bytes: 4 << 20,
             log_lines: 100,
             open_files: 1024,
+            storage_bytes: 16 << 20,
             close_time: Duration::from_secs(30),
             connect_time: Duration::from_secs(30),
             handshake_time: Duration::from_secs(10),
@@ -86,3 +90,12 @@ pub const DATAGRAMS_UNSENT: usize = 1024;
 
 /// Bytes of the longest payload that UDP can carry: 65,535, less the header (RFC 768).
 pub const LONGEST_DATAGRAM: usize = 65_527;
+
+/// The most bytes that one `read-at`, `write-at` or `append` moves: 1 MiB, so that a copy takes a fraction of a millisecond of the worker's time.
+pub const STORAGE_SIZE: usize = 1 << 20;
+
+/// Threads that one instance's file operations may wait for a disk in: 8. Further operations wait for these.
+pub const STORAGE_THREADS: usize = 8;
+
+/// The most entries of one page of a directory: 256, which with the longest names are 80 KiB.
+pub const STORAGE_ENTRIES: usize = 256;

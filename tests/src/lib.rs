@@ -6,12 +6,14 @@
 //! * [`service`]: a service in the test's own process, for what the command line does not offer.
 //! * [`tls`]: certificates, and TLS clients of others.
 //! * [`scripted`]: the other end of the guest that does what it is told.
+//! * [`disk`]: a directory that is granted to it.
 //! * [`names`]: a name server that answers what it is told to.
 //! * [`places`]: where the host's program, plugins and guests are.
 //! * [`random`]: the same numbers at every run.
 
 pub mod client;
 pub mod dialogue;
+pub mod disk;
 pub mod host;
 pub mod names;
 pub mod places;

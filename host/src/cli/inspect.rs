@@ -12,7 +12,7 @@ use serde_json::json;
 use super::size;
 use crate::{
     inspect::{self, Description},
-    manifest::Manifest,
+    manifest::{DirectoryRequest, Manifest},
 };
 
 /// Show what a plugin is, what it needs, and what can be set
@@ -86,6 +86,7 @@ fn to_json(description: &Description, manifest: &Manifest) -> serde_json::Value 
         "listen": manifest.listen,
         "isolation": manifest.isolation,
         "grants": manifest.grants,
+        "directories": manifest.directories,
         "config": manifest.config,
     })
 }
@@ -153,6 +154,10 @@ impl fmt::Display for Report<'_> {
                 .grants
                 .iter()
                 .map(|(name, why)| [name.clone(), why.clone()])
+                .chain(manifest.directories.iter().map(|(name, request)| {
+                    let DirectoryRequest { mode, reason } = request;
+                    [format!("directory {name}:{mode}"), reason.clone()]
+                }))
                 .collect(),
         )?;
         let keys = manifest.config.iter().map(|(name, key)| {
@@ -266,6 +271,9 @@ listen = ["tcp://127.0.0.1:7000"]
 isolation = ["worker", "connection"]
 [grants]
 connect = "to dial the upstream"
+[grants.directories.cache]
+mode = "rw"
+reason = "to keep answers"
 [config.upstream]
 type = "string"
 description = "Where to dial"
@@ -289,7 +297,8 @@ imports    nethost:plugin/types@0.1.0
 exports    nethost:plugin/handler@0.1.0
 listeners  tcp://127.0.0.1:7000
 isolation  worker, connection (the first is the default)
-grants     connect  to dial the upstream
+grants     connect             to dial the upstream
+           directory cache:rw  to keep answers
 config     upstream  string    (required)  Where to dial
            wait      duration  30s         How long to try
 "

@@ -61,7 +61,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Run),
+    Run(Box<run::Run>),
     Build(build::Build),
     Inspect(inspect::Inspect),
     Cert(cert::Cert),

@@ -22,13 +22,14 @@ use crate::{
     cli::{Mistake, OrMistake as _},
     endpoint::{Certificate, Direction, Endpoint, EndpointError},
     engine::Engine,
-    files::{FileGrant, HostFile},
+    files::{FileGrant, FileMode, HostFile},
     grants::{ConnectGrant, Grants},
     limits::Limits,
-    manifest::{Isolation, Manifest, is_service_name_char, parse_duration},
+    manifest::{DirectoryRequest, Isolation, Manifest, is_service_name_char, parse_duration},
     plugin::Plugin,
     reactor::Program,
     service::{Host, Protocol, Service, ServiceSpec},
+    storage::{Directory, DirectoryGrant, Quota, QuotaGrant},
     tls::{ClientTls, ClientTlsSettings},
     transport::stdio,
 };
@@ -63,6 +64,7 @@ Examples:
   nethost run plugins/irc.wasm --listen tcp://[::]:6667 --set network=ExampleNet
   nethost run plugins/echo.wasm --listen unix:///tmp/echo.sock?mode=660
   nethost run plugins/irc.wasm --listen 'tls://[::]:6697?cert=/etc/letsencrypt/live'
+  nethost run my-server.wasm --dir site=/srv/www:ro --dir uploads=/var/lib/up:rw --dir-quota uploads=2GiB
   nethost run plugins/echo.wasm --listen stdio: < question > answer
   nethost run my-proxy.wasm --listen tcp://127.0.0.1:0 --allow-connect 10.0.0.0/8:*")]
 pub(crate) struct Run {
@@ -95,6 +97,17 @@ pub(crate) struct Run {
     /// Let the plugin use one file, which it knows as NAME: to read it, or (:rw) to write it too, which makes it if it is not there
     #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
     file: Vec<FileGrant>,
+
+    /// Let the plugin use a directory and everything in it, which it knows as NAME: to read (:ro), or (:rw) to write too, which makes it if it is not there
+    ///
+    /// Without a mode it is the one that the plugin asks for (`nethost inspect` tells), and `ro` if it does not ask. The plugin cannot leave the directory: links that lead
+    /// out of it are refused. What is mounted in it is a part of it.
+    #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
+    dir: Vec<DirectoryGrant>,
+
+    /// How many bytes the files of a directory may have together, as logs=500MiB (KiB, MiB, GiB) [default: as many as the disk has]
+    #[arg(long, value_name = "NAME=BYTES")]
+    dir_quota: Vec<QuotaGrant>,
 
     /// Trust servers whose certificates descend from those in FILE (PEM), when the plugin connects with TLS [default: what the system trusts]
     #[arg(long, value_name = "FILE")]
@@ -193,6 +206,7 @@ impl Run {
         let grants = Grants {
             connect: self.allow_connect,
             files: open_files(&self.file)?,
+            directories: open_directories(&self.dir, &self.dir_quota, manifest)?,
         };
         ask(manifest, &service, &grants);
         Ok(ServiceSpec {
@@ -227,6 +241,44 @@ fn open_files(grants: &[FileGrant]) -> anyhow::Result<BTreeMap<String, HostFile>
     Ok(files)
 }
 
+fn open_directories(
+    grants: &[DirectoryGrant],
+    quotas: &[QuotaGrant],
+    manifest: &Manifest,
+) -> anyhow::Result<BTreeMap<String, Directory>> {
+    let mut limits = BTreeMap::new();
+    for QuotaGrant { name, bytes } in quotas {
+        if !grants.iter().any(|grant| grant.name == *name) {
+            bail!(Mistake::new(format!(
+                "--dir-quota is about `{name}`, and no --dir is"
+            )));
+        }
+        if limits.insert(name, *bytes).is_some() {
+            bail!(Mistake::new(format!("--dir-quota names `{name}` twice")));
+        }
+    }
+    let mut directories = BTreeMap::new();
+    for grant in grants {
+        let asked = manifest.directories.get(&grant.name);
+        let mode = grant
+            .mode
+            .or_else(|| asked.map(|asked| asked.mode))
+            .unwrap_or(FileMode::ReadOnly);
+        let quota = Quota {
+            bytes: limits.get(&grant.name).copied(),
+            ..Quota::default()
+        };
+        let directory = grant
+            .open(mode, quota)
+            .with_context(|| format!("opening {} for --dir", grant.path.display()))
+            .or_mistake()?;
+        if directories.insert(grant.name.clone(), directory).is_some() {
+            bail!(Mistake::new(format!("--dir names `{}` twice", grant.name)));
+        }
+    }
+    Ok(directories)
+}
+
 fn listeners(manifest: &Manifest) -> anyhow::Result<Vec<Endpoint>> {
     if manifest.listen.is_empty() {
         bail!(Mistake::new(format!(
@@ -258,6 +310,21 @@ fn ask(manifest: &Manifest, service: &str, grants: &Grants) {
                 service,
                 "not granted: {other} ({why}); this version of nethost cannot grant it"
             ),
+        }
+    }
+    for (name, DirectoryRequest { mode, reason }) in &manifest.directories {
+        match grants.directories.get(name) {
+            None => tracing::warn!(
+                service,
+                "not granted: directory {name} ({reason}); --dir {name}=PATH:{mode} grants it"
+            ),
+            Some(granted) if *mode == FileMode::ReadWrite && !granted.is_writable() => {
+                tracing::warn!(
+                    service,
+                    "not granted: writing in directory {name} ({reason}); --dir {name}=PATH:rw grants it"
+                );
+            }
+            Some(_) => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     bindings::nethost::plugin::deferred::{Address, Host, Id, Nanoseconds},
     imports::convert,
     instance::State,
-    reactor::{self, Holdings},
+    reactor::{self, Found, Holdings},
 };
 
 impl Host for State {
@@ -34,15 +34,30 @@ impl Host for State {
     }
 
     fn take_addresses(&mut self, id: Id) -> wasmtime::Result<Vec<Address>> {
-        let addresses = self.holdings.addresses(reactor::Id(id));
-        self.perform(0, move |holdings| {
-            holdings.forget_addresses(reactor::Id(id))
+        let addresses = self.take(id, |found| match found {
+            Found::Addresses(addresses) => Some(addresses),
+            _ => None,
         })?;
+        let addresses = addresses.unwrap_or_default();
         Ok(addresses.iter().map(convert::address).collect())
     }
 }
 
 impl State {
+    /// Takes what an operation found, if it is of the right kind; it is there no longer then.
+    pub(super) fn take<T>(
+        &mut self,
+        id: Id,
+        pick: impl FnOnce(Found) -> Option<T>,
+    ) -> wasmtime::Result<Option<T>> {
+        let id = reactor::Id(id);
+        let picked = self.holdings.found(id).and_then(pick);
+        if picked.is_some() {
+            self.perform(0, move |holdings| holdings.forget_found(id))?;
+        }
+        Ok(picked)
+    }
+
     /// Gives an operation its id at once, and starts it now or at the commit.
     pub(super) fn begin(
         &mut self,

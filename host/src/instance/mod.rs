@@ -38,6 +38,7 @@ use crate::{
         CloseReason, Connection, EndpointKey, Group, Handler, Holdings, Id, Origin, Outcome,
         Packet, SessionKey, Socket,
     },
+    storage::Directory,
 };
 
 /// One instance of a plugin.
@@ -67,6 +68,8 @@ pub(crate) struct State {
     pub(crate) groups: Slab<Rc<Group>>,
     /// What the guest's `file` handles mean.
     pub(crate) files: Slab<HostFile>,
+    /// What the guest's `directory` handles mean.
+    pub(crate) directories: Slab<Directory>,
     /// What the guest's `socket` handles mean.
     pub(crate) sockets: Slab<Rc<Socket>>,
     /// The packets of the batch that is being sent, as the reactor has them.
@@ -161,6 +164,7 @@ impl Instance {
             connections: Slab::new(),
             groups: Slab::new(),
             files: Slab::new(),
+            directories: Slab::new(),
             sockets: Slab::new(),
             batch: Vec::new(),
             staging,

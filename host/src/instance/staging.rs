@@ -8,6 +8,7 @@ use super::State;
 use crate::{
     files::HostFile,
     reactor::{Connection, Group, Holdings, Socket},
+    storage::Directory,
 };
 
 /// Whether effects happen at once, or wait.
@@ -82,6 +83,14 @@ impl State {
             .ok()
             .and_then(|index| self.files.get(index))
             .ok_or_else(|| wasmtime::format_err!("a file handle that the host never gave"))
+    }
+
+    /// Returns the directory that a handle means.
+    pub(crate) fn directory(&self, handle: &Resource<Directory>) -> wasmtime::Result<&Directory> {
+        usize::try_from(handle.rep())
+            .ok()
+            .and_then(|index| self.directories.get(index))
+            .ok_or_else(|| wasmtime::format_err!("a directory handle that the host never gave"))
     }
 
     /// Does something to the world that takes `size` bytes to remember, now or at the commit. What would have to be remembered is limited; an error

@@ -11,6 +11,10 @@
 //! [grants]
 //! connect = "to dial the upstream"  # what it asks for, and why
 //!
+//! [grants.directories.logs]
+//! mode = "rw"                       # or "ro"
+//! reason = "to keep what was said"
+//!
 //! [config.network]
 //! type = "string"                   # string, integer, boolean, duration, list
 //! default = "ExampleNet"            # without one the operator has to set it
@@ -22,7 +26,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, files::FileMode};
 
 mod duration;
 #[cfg(test)]
@@ -48,6 +52,8 @@ pub struct Manifest {
     pub isolation: Vec<Isolation>,
     /// What it asks for beyond its connections, and why.
     pub grants: BTreeMap<String, String>,
+    /// The directories that it asks for, by the names that it knows them by.
+    pub directories: BTreeMap<String, DirectoryRequest>,
     /// The keys of its configuration.
     pub config: BTreeMap<String, ConfigKey>,
     #[serde(skip)]
@@ -79,6 +85,7 @@ impl Manifest {
             listen: Vec::new(),
             isolation: vec![Isolation::Worker],
             grants: BTreeMap::new(),
+            directories: BTreeMap::new(),
             config: BTreeMap::new(),
             source: Source::Assumed,
         }
@@ -171,6 +178,16 @@ impl fmt::Display for Isolation {
             Self::Connection => "connection",
         })
     }
+}
+
+/// A directory that a plugin asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectoryRequest {
+    /// What it does there.
+    pub mode: FileMode,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// One key of a plugin's configuration.
@@ -405,6 +422,8 @@ struct RawPlugin {
 #[serde(deny_unknown_fields)]
 struct RawGrants {
     connect: Option<String>,
+    #[serde(default)]
+    directories: BTreeMap<String, DirectoryRequest>,
 }
 
 #[derive(Deserialize)]
@@ -445,6 +464,7 @@ impl RawManifest {
         if isolation.is_empty() {
             isolation.push(Isolation::default());
         }
+        let (grants, directories) = self.grants.check()?;
         let mut config = BTreeMap::new();
         for (key, raw) in self.config {
             check_name(&format!("config.{key}"), &key)?;
@@ -457,28 +477,34 @@ impl RawManifest {
             description,
             listen,
             isolation,
-            grants: self.grants.check()?,
+            grants,
+            directories,
             config,
             source: Source::Written,
         })
     }
 }
 
+/// The grants that a plugin asks for by a word, with the reasons, and the directories.
+type Asked = (BTreeMap<String, String>, BTreeMap<String, DirectoryRequest>);
+
 impl RawGrants {
-    fn check(self) -> Result<BTreeMap<String, String>, Wrong> {
-        let Self { connect } = self;
+    fn check(self) -> Result<Asked, Wrong> {
+        let Self {
+            connect,
+            directories,
+        } = self;
         let mut grants = BTreeMap::new();
-        for (name, why) in [("connect", connect)] {
-            match why {
-                Some(why) if why.trim().is_empty() => {
-                    let reason = "says nothing about why the plugin needs it".to_owned();
-                    return Err((format!("grants.{name}"), reason));
-                }
-                Some(why) => drop(grants.insert(name.to_owned(), why)),
-                None => {}
-            }
+        if let Some(why) = connect {
+            check_reason("grants.connect", &why)?;
+            grants.insert("connect".to_owned(), why);
         }
-        Ok(grants)
+        for (name, request) in &directories {
+            let key = format!("grants.directories.{name}");
+            check_name(&key, name)?;
+            check_reason(&format!("{key}.reason"), &request.reason)?;
+        }
+        Ok((grants, directories))
     }
 }
 
@@ -521,6 +547,14 @@ fn check_name(key: &str, name: &str) -> Result<(), Wrong> {
     let reason =
         format!("`{name}` is not a name: lower-case letters, digits and dashes, a letter first");
     Err((key.to_owned(), reason))
+}
+
+fn check_reason(key: &str, reason: &str) -> Result<(), Wrong> {
+    if reason.trim().is_empty() {
+        let reason = "says nothing about why the plugin needs it".to_owned();
+        return Err((key.to_owned(), reason));
+    }
+    Ok(())
 }
 
 fn check_listener(endpoint: &str) -> Result<(), Wrong> {

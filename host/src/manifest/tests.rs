@@ -11,6 +11,10 @@ isolation = ["service", "connection"]
 [grants]
 connect = "to dial the upstream"
 
+[grants.directories.logs]
+mode = "rw"
+reason = "to keep what was said"
+
 [config.network]
 type = "string"
 default = "ExampleNet"
@@ -60,6 +64,9 @@ fn a_full_manifest_is_read() {
     );
     assert_eq!(manifest.default_isolation(), Isolation::Service);
     assert_eq!(manifest.grants["connect"], "to dial the upstream");
+    let logs = &manifest.directories["logs"];
+    assert_eq!(logs.mode, FileMode::ReadWrite);
+    assert_eq!(logs.reason, "to keep what was said");
     assert_eq!(
         manifest.config["ping-interval"].default,
         Some(30_000_000_000u64.into())
@@ -107,11 +114,27 @@ fn a_bad_manifest_is_refused_with_file_key_and_reason() {
         ),
         (
             &format!("{head}[grants]\nconect = \"x\"\n"),
-            "f:5: unknown field `conect`, expected `connect`",
+            "f:5: unknown field `conect`, expected `connect` or `directories`",
         ),
         (
             &format!("{head}[grants]\nconnect = \" \"\n"),
             "f: `grants.connect`: says nothing",
+        ),
+        (
+            &format!("{head}[grants.directories.A]\nmode = \"rw\"\nreason = \"x\"\n"),
+            "f: `grants.directories.A`: `A` is not a name",
+        ),
+        (
+            &format!("{head}[grants.directories.a]\nmode = \"rw\"\nreason = \" \"\n"),
+            "f: `grants.directories.a.reason`: says nothing",
+        ),
+        (
+            &format!("{head}[grants.directories.a]\nmode = \"w\"\nreason = \"x\"\n"),
+            "f:5: unknown variant `w`, expected `ro` or `rw`",
+        ),
+        (
+            &format!("{head}[grants.directories.a]\nreason = \"x\"\n"),
+            "missing field `mode`",
         ),
         (
             &format!("{head}[config.a]\ntype = \"int\"\ndescription = \"\"\n"),

@@ -8,7 +8,7 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     num::NonZeroU64,
-    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    os::fd::OwnedFd,
     pin::Pin,
     rc::{Rc, Weak},
     task::{Context, Poll, ready},
@@ -259,18 +259,9 @@ impl SendFile {
 
     /// Reads from the disk, in a thread that may wait for it.
     fn load(&mut self, count: usize) {
-        let (file, offset) = (self.file.as_file().clone(), self.offset);
+        let (file, offset) = (self.file.clone(), self.offset);
         self.loading = Some(tokio::task::spawn_blocking(move || {
-            let mut data = vec![0; count];
-            let mut filled = 0;
-            while let Some(rest) = data.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-                match file.read_at(rest, offset.saturating_add(filled as u64))? {
-                    0 => break,
-                    count => filled += count,
-                }
-            }
-            data.truncate(filled);
-            Ok(data)
+            file.read_full(offset, count)
         }));
     }
 }
@@ -332,7 +323,7 @@ impl ReceiveFile {
                 }
                 continue;
             }
-            let (file, offset) = (self.file.as_file().clone(), self.offset);
+            let (file, offset) = (self.file.clone(), self.offset);
             let buffer = std::mem::take(&mut self.buffer);
             self.writing = Some(tokio::task::spawn_blocking(move || {
                 file.write_all_at(&buffer, offset).map(|()| buffer.len())

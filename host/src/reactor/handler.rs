@@ -104,6 +104,8 @@ pub enum Value {
     Nothing,
     /// A number; what started the operation says of what.
     Number(u64),
+    /// Bytes.
+    Bytes(Vec<u8>),
     /// The result is with the [`super::Holdings`], to be taken.
     Ready,
 }
@@ -142,6 +144,8 @@ pub enum ErrorKind {
     Unsupported,
     /// There is no such thing.
     NotFound,
+    /// It exists already.
+    Exists,
     /// Something else is in progress.
     Busy,
     /// The disk, or the quota.

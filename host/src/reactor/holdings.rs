@@ -11,7 +11,7 @@ use std::{
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
     time::Instant,
 };
@@ -21,6 +21,7 @@ use super::{
     connect::{self, Outbound},
     connection::{Connection, ListenerTls},
     datagram::Socket,
+    disk::Disk,
     handler::{
         Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
     },
@@ -29,8 +30,10 @@ use super::{
 };
 use crate::{
     endpoint::Endpoint,
+    files::HostFile,
     grants::Grants,
     limits::Limits,
+    storage::{Metadata, Page},
     tls::client::ClientTls,
     transport::{Address, Transport, udp::Udp},
 };
@@ -70,7 +73,8 @@ pub struct Holdings {
     timers: RefCell<BTreeSet<(Instant, Id)>>,
     /// Outcomes that were certain at once; they wait until the callback that started them has returned.
     outcomes: RefCell<VecDeque<(Id, Outcome)>>,
-    results: RefCell<HashMap<Id, Addresses>>,
+    results: RefCell<HashMap<Id, Found>>,
+    pub(super) disk: Disk,
     changed: Notify,
     ended: Cell<bool>,
     /// Connections that are lost, and whose last bytes are on their way.
@@ -113,10 +117,25 @@ struct Operation {
     work: Work,
 }
 
+/// What an operation found, and waits to be taken.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// Of a name.
+    Addresses(Addresses),
+    /// Opened.
+    File(HostFile),
+    /// Of a file.
+    Metadata(Metadata),
+    /// Of a directory, and the bytes that it holds.
+    Page(Rc<(Page, Option<OwnedSemaphorePermit>)>),
+}
+
 #[derive(Debug)]
-enum Work {
+pub(super) enum Work {
     /// Its outcome is among `outcomes`.
     Decided,
+    /// As before, and it holds these bytes.
+    Held { _bytes: OwnedSemaphorePermit },
     /// It is among `timers`.
     Timer(Instant),
     /// A task of its own completes it.
@@ -131,6 +150,7 @@ impl Holdings {
     /// Makes holdings without a handler, and starts the task that completes operations.
     pub fn new(program: Arc<Program>, worker: Rc<Worker>) -> Rc<Self> {
         let resolver = worker.resolver(&program.name_servers);
+        let disk = Disk::new(&program.limits);
         let holdings = Rc::new(Self {
             program,
             worker,
@@ -145,6 +165,7 @@ impl Holdings {
             timers: RefCell::default(),
             outcomes: RefCell::default(),
             results: RefCell::default(),
+            disk,
             changed: Notify::new(),
             ended: Cell::new(false),
             lingering: Cell::new(0),
@@ -442,26 +463,32 @@ impl Holdings {
         }
     }
 
-    /// Returns the addresses that a look-up found.
-    pub fn addresses(&self, id: Id) -> Addresses {
-        self.results.borrow().get(&id).cloned().unwrap_or_default()
+    /// Returns what an operation found.
+    pub(crate) fn found(&self, id: Id) -> Option<Found> {
+        self.results.borrow().get(&id).cloned()
     }
 
-    /// Forgets the addresses that a look-up found.
-    pub fn forget_addresses(&self, id: Id) {
+    /// Forgets what an operation found.
+    pub(crate) fn forget_found(&self, id: Id) {
         self.results.borrow_mut().remove(&id);
+    }
+
+    /// Keeps what an operation found until it is taken.
+    pub(super) fn keep_found(&self, id: Id, found: Found) -> Value {
+        self.results.borrow_mut().insert(id, found);
+        Value::Ready
     }
 
     /// Forgets an operation.
     pub fn cancel(&self, id: Id) {
-        self.results.borrow_mut().remove(&id);
+        self.forget_found(id);
         let Some(operation) = self.operations.borrow_mut().remove(&id) else {
             return;
         };
         self.disown(&operation, id);
         match operation.work {
             // Its outcome finds no operation when its turn comes.
-            Work::Decided => {}
+            Work::Decided | Work::Held { .. } => {}
             Work::Timer(deadline) => {
                 self.timers.borrow_mut().remove(&(deadline, id));
             }
@@ -539,10 +566,7 @@ impl Holdings {
 
     async fn look_up(self: Rc<Self>, id: Id, name: String) {
         let found = connect::look_up(&name, self.outbound()).await;
-        let outcome = found.map(|addresses| {
-            self.results.borrow_mut().insert(id, addresses);
-            Value::Ready
-        });
+        let outcome = found.map(|addresses| self.keep_found(id, Found::Addresses(addresses)));
         self.deliver(id, outcome);
     }
 
@@ -581,7 +605,7 @@ impl Holdings {
     }
 
     /// Notes an operation, unless there are too many: then it completes with `limit`.
-    fn start(&self, id: Id, work: impl FnOnce(Id) -> Work) -> bool {
+    pub(super) fn start(&self, id: Id, work: impl FnOnce(Id) -> Work) -> bool {
         let owner = self.current.get();
         if let Some(owner) = owner
             && let Some(connection) = self.connections.borrow().get(&owner)

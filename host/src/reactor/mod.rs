@@ -13,6 +13,8 @@ mod outbox;
 
 mod bulk;
 
+mod disk;
+
 mod group;
 
 mod holdings;
@@ -35,12 +37,14 @@ pub use bulk::Extent;
 pub use connection::{Connection, TlsRole};
 pub(crate) use datagram::check_batch;
 pub use datagram::{BadBatch, Socket};
+pub(crate) use disk::Change;
 pub(crate) use establish::{FirstTls, establish};
 pub use group::{Admission, Group};
 pub use handler::{
     Addresses, CloseReason, EndpointKey, ErrorKind, Handler, Id, OperationError, Origin, Outcome,
     SessionKey, Value,
 };
+pub(crate) use holdings::Found;
 pub use holdings::{Datagrams, Holdings, Program, Traffic};
 pub(crate) use listener::{Accepted, Acceptor};
 pub use worker::Worker;

@@ -139,6 +139,51 @@ pub(crate) fn number(id: u64) -> Deferred<u64> {
     }
 }
 
+/// An operation that completes with bytes.
+pub(crate) fn bytes(id: u64) -> Deferred<Vec<u8>> {
+    let operation = Operation::started(id, Purpose::Other);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            match operation.outcome().await? {
+                Value::Bytes(bytes) => Ok(bytes),
+                other => Err(Error {
+                    code: ErrorCode::Unsupported,
+                    message: format!("the host completed it with {other:?}, which are no bytes"),
+                }),
+            }
+        }),
+    }
+}
+
+/// An operation whose result is taken.
+pub(crate) fn taken<T: 'static>(
+    id: u64,
+    take: impl FnOnce(u64) -> Option<T> + 'static,
+) -> Deferred<T> {
+    let operation = Untaken(Operation::started(id, Purpose::Other));
+    Deferred {
+        id: Some(operation.0.id()),
+        future: Box::pin(async move {
+            let Untaken(operation) = &operation;
+            operation.outcome().await?;
+            take(operation.id().0).ok_or_else(|| Error {
+                code: ErrorCode::Unsupported,
+                message: "the host has no result to take".to_owned(),
+            })
+        }),
+    }
+}
+
+/// Has the host forget a result that nobody takes: an open file counts until then.
+struct Untaken(Operation);
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        host::cancel(self.0.id().0);
+    }
+}
+
 impl<T: 'static> Deferred<T> {
     /// A deferred of a future.
     pub fn new(future: impl Future<Output = Result<T, Error>> + 'static) -> Self {

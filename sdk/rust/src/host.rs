@@ -11,12 +11,16 @@ pub(crate) use crate::bindings::nethost::plugin::{
     deferred::{after, cancel, connect, keep, resolve, take_addresses},
     log::write as log,
     random::{get_bytes as random_bytes, get_u64 as random_u64},
-    storage::{File, named_file},
+    storage::{Directory, File, named_directory, named_file, take_file, take_metadata, take_page},
     transport::{Connection, Group},
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::bulk::{
     File, named_file, progress, receive_file, send_file, splice,
+};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use crate::testing::disk::{
+    Directory, named_directory, take_file, take_metadata, take_page,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::reactor::{

@@ -12,6 +12,7 @@
 //! | serve datagrams (UDP) | [`DatagramProtocol`], [`Datagrams`], [`DatagramSocket`], [`connect_datagrams`] |
 //! | begin TLS in the middle of a dialogue | [`Connection::start_tls`], which says what to throw away; [`TlsInfo`] |
 //! | send, receive or relay much, without touching it | [`File`], [`Extent`], [`bulk`] |
+//! | read, write, list and watch files in a directory | [`Directory`], [`File`] |
 //! | find lines and messages in the bytes | [`framing`] |
 //! | wait, connect, look up names | [`after`], [`connect`], [`resolve`]: a [`Deferred`] each |
 //! | do something again and again, try again ever later | [`LoopingCall`], [`Backoff`] |
@@ -146,7 +147,10 @@ pub use executor::{Task, spawn, spawn_for_instance};
 pub use instance::{with_factory, with_session};
 pub use looping_call::LoopingCall;
 pub use protocol::{Context, Factory, Origin, Protocol, Refusal, Swap};
-pub use storage::File;
+pub use storage::{
+    Directory, DirectoryEntry, DirectoryPage, File, FileKind, FileLock, FileMetadata, FileOpening,
+    MAX_TRANSFER,
+};
 pub use stream::{MAX_BUFFERED, Serve, Served, Stream};
 pub use tls::{TlsInfo, TlsRole};
 pub use types::Error;

@@ -18,6 +18,10 @@ mod surroundings;
 
 mod bulk;
 
+mod storage;
+
+mod escapes;
+
 use std::net::{IpAddr, SocketAddr};
 
 /// As the guest tells it.

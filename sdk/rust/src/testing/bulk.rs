@@ -1,21 +1,36 @@
 //! Files and what moves by itself, natively.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, time::Duration};
 
-use super::reactor::{self, Connection, Ending, Intake, Sink, Step};
+use super::{
+    disk,
+    reactor::{self, Connection, Ending, Intake, Reactor, Sink, Step},
+};
 use crate::{
     bindings::nethost::plugin::{
         bulk::Extent,
+        deferred::Value,
+        storage::Lock,
         types::{self, ErrorCode},
     },
     connection::ConnectionId,
     executor,
+    storage::MAX_TRANSFER,
     types::Error,
 };
 
 pub(crate) fn named_file(name: &str) -> Result<File, types::Error> {
     let file = reactor::with(|reactor| reactor.files.get(name).cloned());
-    file.map(File).ok_or_else(|| types::Error {
+    let opened = file.map(|stored| {
+        let access = stored.access;
+        File {
+            handle: None,
+            stored,
+            access,
+            changed: Rc::new(|| {}),
+        }
+    });
+    opened.ok_or_else(|| types::Error {
         code: ErrorCode::Denied,
         message: "no file is granted under that name".to_owned(),
     })
@@ -30,7 +45,7 @@ pub(crate) fn send_file(destination: &Connection, file: &File, extent: Extent) -
     if !wire.is_writable() {
         return refused(ErrorCode::Closed, "the connection is closed");
     }
-    let Some(part) = file.0.part(&extent) else {
+    let Some(part) = file.stored.part(&extent) else {
         return refused(ErrorCode::Invalid, "the file is shorter than that");
     };
     let id = begun(&extent);
@@ -40,11 +55,11 @@ pub(crate) fn send_file(destination: &Connection, file: &File, extent: Extent) -
 }
 
 pub(crate) fn receive_file(source: &Connection, file: &File, extent: Extent) -> u64 {
-    if file.0.access == Access::Read {
+    if file.access == Access::Read {
         return refused(ErrorCode::Denied, "the file was granted to be read");
     }
     let sink = Sink::File {
-        file: Rc::clone(&file.0),
+        file: Rc::clone(&file.stored),
         at: extent.offset,
     };
     divert(source, sink, &extent)
@@ -111,12 +126,100 @@ pub(crate) fn error(code: ErrorCode, message: &str) -> Error {
 }
 
 /// A plugin's handle of a file.
-#[derive(Debug)]
-pub(crate) struct File(Rc<Stored>);
+pub(crate) struct File {
+    /// What its locks are known by; none for a file that was granted by name.
+    handle: Option<u64>,
+    stored: Rc<Stored>,
+    access: Access,
+    /// Tells who watches.
+    changed: Rc<dyn Fn()>,
+}
 
 impl File {
+    pub(crate) fn opened(stored: Rc<Stored>, access: Access, changed: Rc<dyn Fn()>) -> Self {
+        Self {
+            handle: Some(reactor::with(Reactor::next_id)),
+            stored,
+            access,
+            changed,
+        }
+    }
+
     pub(crate) fn size(&self) -> Result<u64, types::Error> {
-        Ok(self.0.contents.borrow().len() as u64)
+        Ok(self.stored.contents.borrow().len() as u64)
+    }
+
+    pub(crate) fn read_at(&self, offset: u64, length: u32) -> u64 {
+        if length as usize > MAX_TRANSFER {
+            return refused(ErrorCode::Invalid, "too much at once");
+        }
+        let contents = self.stored.contents.borrow();
+        let begin = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = contents.get(begin..).unwrap_or_default();
+        let data = rest.get(..length as usize).unwrap_or(rest);
+        disk::finished(Ok(Value::Bytes(data.to_vec())))
+    }
+
+    pub(crate) fn write_at(&self, offset: u64, data: &[u8]) -> u64 {
+        if data.len() > MAX_TRANSFER {
+            return refused(ErrorCode::Invalid, "too much at once");
+        }
+        self.write(|stored| stored.put(offset, data))
+    }
+
+    pub(crate) fn append(&self, data: &[u8]) -> u64 {
+        let end = self.stored.contents.borrow().len() as u64;
+        self.write_at(end, data)
+    }
+
+    pub(crate) fn set_size(&self, size: u64) -> u64 {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        self.write(|stored| stored.contents.borrow_mut().resize(size, 0))
+    }
+
+    pub(crate) fn sync(&self) -> u64 {
+        disk::finished(Ok(Value::Nothing))
+    }
+
+    pub(crate) fn lock(&self, lock: Lock) -> u64 {
+        let Some(handle) = self.handle else {
+            return refused(ErrorCode::Unsupported, "it was granted by name");
+        };
+        let mut locks = self.stored.locks.borrow_mut();
+        locks.remove(&handle);
+        let is_free = match lock {
+            Lock::Shared => !locks.values().any(|lock| *lock == Lock::Exclusive),
+            Lock::Exclusive => locks.is_empty(),
+            Lock::Released => return disk::finished(Ok(Value::Nothing)),
+        };
+        if !is_free {
+            return refused(ErrorCode::Busy, "another handle has a lock");
+        }
+        locks.insert(handle, lock);
+        disk::finished(Ok(Value::Nothing))
+    }
+
+    fn write(&self, write: impl FnOnce(&Stored)) -> u64 {
+        if self.access == Access::Read {
+            return refused(ErrorCode::Denied, "it is open to be read only");
+        }
+        write(&self.stored);
+        (self.changed)();
+        disk::finished(Ok(Value::Nothing))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle {
+            self.stored.locks.borrow_mut().remove(&handle);
+        }
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").finish_non_exhaustive()
     }
 }
 
@@ -125,9 +228,31 @@ impl File {
 pub(crate) struct Stored {
     pub(crate) contents: RefCell<Vec<u8>>,
     pub(crate) access: Access,
+    pub(crate) number: u64,
+    locks: RefCell<BTreeMap<u64, Lock>>,
 }
 
 impl Stored {
+    /// One that is granted by itself.
+    pub(crate) fn named(contents: Vec<u8>, access: Access) -> Rc<Self> {
+        Rc::new(Self {
+            contents: contents.into(),
+            access,
+            number: 0,
+            locks: RefCell::default(),
+        })
+    }
+
+    /// One in a directory; its handles say what may be done.
+    pub(crate) fn within(contents: Vec<u8>, number: u64) -> Rc<Self> {
+        Rc::new(Self {
+            contents: contents.into(),
+            access: Access::Write,
+            number,
+            locks: RefCell::default(),
+        })
+    }
+
     /// None if it is shorter than that.
     fn part(&self, extent: &Extent) -> Option<Vec<u8>> {
         let contents = self.contents.borrow();
@@ -153,7 +278,7 @@ impl Stored {
     }
 }
 
-/// What a test grants of a file.
+/// What a test grants of a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// It is read only.

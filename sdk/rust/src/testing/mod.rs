@@ -36,12 +36,13 @@
 //! [`Transcript`] and [`Peer`] play the same files against anything else, such as a real host over TCP.
 
 pub(crate) mod bulk;
+pub(crate) mod disk;
 mod host;
 mod player;
 pub(crate) mod reactor;
 mod transcript;
 
 pub use bulk::Access;
-pub use host::{Host, SwapError};
+pub use host::{Grants, Host, SwapError};
 pub use player::{Chunking, Failure, Peer, Received, play, play_directory};
 pub use transcript::{Action, ParseError, Pattern, Step, Transcript};

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use super::bulk::{self, Move, Stored};
+use super::{
+    bulk::{self, Move, Stored},
+    disk::{Folder, Found, Watch},
+};
 use crate::{
     Error,
     bindings::nethost::plugin::{
@@ -40,6 +43,9 @@ pub(crate) fn cancel(id: u64) {
         reactor.connects.remove(&id);
         reactor.resolves.remove(&id);
         reactor.moves.remove(&id);
+        reactor.watches.remove(&id);
+        // A file that is dropped here touches nothing of the reactor's.
+        reactor.found.remove(&id);
     });
 }
 
@@ -52,6 +58,9 @@ pub(crate) fn keep(id: u64) {
         }
         if let Some(bytes) = reactor.moves.get_mut(&id) {
             bytes.owner = None;
+        }
+        if let Some(watch) = reactor.watches.get_mut(&id) {
+            watch.owner = None;
         }
         let Reactor {
             connects, resolves, ..
@@ -100,6 +109,11 @@ pub(crate) fn monotonic() -> u64 {
 
 pub(crate) fn wall() -> u64 {
     REACTOR.with_borrow(|reactor| crate::host::nanoseconds(WALL_START + reactor.now))
+}
+
+/// When tests begin, in nanoseconds.
+pub(crate) fn wall_start() -> u64 {
+    crate::host::nanoseconds(WALL_START)
 }
 
 /// SplitMix64 from a fixed start: the same numbers in every run.
@@ -289,13 +303,13 @@ impl Socket {
         self.0.is_closed.set(true);
     }
 
-    pub(crate) fn join(&self, group: &types::Address, interface: u32) -> Result<(), Error> {
+    pub(crate) fn join(&self, group: &types::Address, interface: u32) -> Result<(), types::Error> {
         self.change_groups(group, |groups, group| {
             groups.insert((group, interface));
         })
     }
 
-    pub(crate) fn leave(&self, group: &types::Address, interface: u32) -> Result<(), Error> {
+    pub(crate) fn leave(&self, group: &types::Address, interface: u32) -> Result<(), types::Error> {
         self.change_groups(group, |groups, group| {
             groups.remove(&(group, interface));
         })
@@ -311,10 +325,10 @@ impl Socket {
         &self,
         group: &types::Address,
         change: impl FnOnce(&mut BTreeSet<(IpAddr, u32)>, IpAddr),
-    ) -> Result<(), Error> {
+    ) -> Result<(), types::Error> {
         let group = Address::from_contract(group.clone()).ip();
         let Some(group) = group.filter(IpAddr::is_multicast) else {
-            return Err(Error {
+            return Err(types::Error {
                 code: ErrorCode::Invalid,
                 message: "not a multicast address".into(),
             });
@@ -548,6 +562,9 @@ pub(crate) struct Reactor {
     pub(crate) addresses: HashMap<u64, Vec<types::Address>>,
     pub(crate) log: Vec<(Level, String)>,
     pub(crate) files: HashMap<String, Rc<Stored>>,
+    pub(crate) folders: HashMap<String, Rc<Folder>>,
+    pub(crate) watches: BTreeMap<u64, Watch>,
+    pub(crate) found: HashMap<u64, Found>,
     pub(crate) moves: BTreeMap<u64, Move>,
     /// What came to something, and is told when the callback has returned.
     pub(crate) finished: VecDeque<(u64, Result<Value, Error>)>,
@@ -577,6 +594,7 @@ pub(crate) fn forget_orphans() {
         reactor.connects.retain(|id, _| deferred::is_awaited(*id));
         reactor.resolves.retain(|id, _| deferred::is_awaited(*id));
         reactor.moves.retain(|id, _| deferred::is_awaited(*id));
+        reactor.watches.retain(|id, _| deferred::is_awaited(*id));
     });
 }
 

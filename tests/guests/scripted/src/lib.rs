@@ -12,6 +12,8 @@
     reason = "a command that is wrong shall be seen"
 )]
 
+mod disk;
+
 mod bindings {
     #![allow(missing_docs, reason = "generated")]
     wit_bindgen::generate!({ path: "../../../wit", world: "datagram-plugin" });
@@ -33,7 +35,6 @@ use bindings::{
         deferred,
         deferred::Value,
         log, random, storage,
-        storage::File,
         transport::{Connection, Group, TlsRole},
         types::{Address, CloseReason, Error, ErrorCode, Origin, SocketAddress},
     },
@@ -160,6 +161,7 @@ impl deferred_handler::Guest for Plugin {
                 Ok(Value::Nothing) => "ok".to_owned(),
                 Ok(Value::Ready) => "ready".to_owned(),
                 Ok(Value::Number(number)) => format!("number {number}"),
+                Ok(Value::Bytes(bytes)) => format!("bytes {}", bytes_in_words(&bytes)),
                 Ok(other) => format!("unexpected {other:?}"),
                 Err(Error { code, message }) => format!("error {} {message}", code_in_words(&code)),
             };
@@ -184,6 +186,7 @@ struct State {
     /// Commands for the completion of an operation, and who sent them.
     later: HashMap<u64, (u64, String)>,
     refused: bool,
+    disk: disk::Disk,
 }
 
 /// One connection; it stays here after it is lost.
@@ -316,7 +319,10 @@ impl State {
 
     fn step(&mut self, sender: u64, target: u64, command: &str) {
         let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
-        if self.step_of_instance(sender, word, rest) || self.step_of_socket(sender, word, rest) {
+        if self.step_of_instance(sender, word, rest)
+            || self.step_of_socket(sender, word, rest)
+            || self.step_of_disk(sender, word, rest)
+        {
             return;
         }
         let peer = self.peer(target);
@@ -420,11 +426,14 @@ impl State {
             }),
             ("send-file", Some(to)) => {
                 let (name, extent) = rest.split_once(' ').expect("send-file NAME EXTENT");
-                bulk::send_file(to, &file(name), extent_of(extent))
+                self.disk
+                    .with_file(name, |file| bulk::send_file(to, file, extent_of(extent)))
             }
             ("receive-file", Some(from)) => {
                 let (name, extent) = rest.split_once(' ').expect("receive-file NAME EXTENT");
-                bulk::receive_file(from, &file(name), extent_of(extent))
+                self.disk.with_file(name, |file| {
+                    bulk::receive_file(from, file, extent_of(extent))
+                })
             }
             ("splice", Some(from)) => {
                 let (to, extent) = rest.split_once(' ').expect("splice TO EXTENT");
@@ -690,6 +699,12 @@ fn pattern(start: u64, count: u64) -> Vec<u8> {
     (start..start + count).map(|at| (at % 251) as u8).collect()
 }
 
+/// The first bytes as text, and how many there are.
+fn bytes_in_words(bytes: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]);
+    format!("{} {}", bytes.len(), start.escape_debug())
+}
+
 fn number(text: &str) -> u64 {
     text.trim()
         .parse()
@@ -706,10 +721,6 @@ fn extent_of(text: &str) -> Extent {
         length: words.next().flatten(),
         rate: words.next().flatten(),
     }
-}
-
-fn file(name: &str) -> File {
-    storage::named_file(name).unwrap_or_else(|error| panic!("{}", error.message))
 }
 
 fn milliseconds(text: &str) -> u64 {
@@ -801,7 +812,8 @@ fn code_in_words(code: &ErrorCode) -> String {
         ErrorCode::Io => "io".to_owned(),
         ErrorCode::Other(words) => format!("other({words})"),
         ErrorCode::NotFound => "not-found".to_owned(),
-        other => format!("{other:?}"),
+        ErrorCode::Exists => "exists".to_owned(),
+        ErrorCode::Full => "full".to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 mod datagrams;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
@@ -14,6 +14,7 @@ use datagrams::Bound;
 
 use super::{
     bulk::{Access, Stored, error},
+    disk::Folder,
     reactor::{self, Connection, Ending, Intake, Sink, Step, Wire},
 };
 use crate::{
@@ -53,15 +54,20 @@ impl<P: Protocol> Host<P> {
         config: &str,
         files: impl IntoIterator<Item = (&'a str, Access, &'a [u8])>,
     ) -> Result<Self, String> {
-        executor::reset();
-        let files = files.into_iter().map(|(name, access, contents)| {
-            let contents = contents.to_vec().into();
-            (name.to_owned(), Rc::new(Stored { contents, access }))
+        let files = files.into_iter();
+        let grants = files.fold(Grants::new(), |grants, (name, access, contents)| {
+            grants.file(name, access, contents)
         });
-        let files = files.collect();
+        Self::start_with(config, grants)
+    }
+
+    /// Configures an instance that is granted these files and directories, in memory.
+    pub fn start_with(config: &str, grants: Grants) -> Result<Self, String> {
+        executor::reset();
         reactor::with(|reactor| {
             *reactor = reactor::Reactor::default();
-            reactor.files = files;
+            reactor.files = grants.files;
+            reactor.folders = grants.folders;
         });
         instance::configure::<P>(config.to_owned())?;
         let mut host = Self {
@@ -267,6 +273,17 @@ impl<P: Protocol> Host<P> {
             Some(file) => file.contents.borrow().clone(),
             None => panic!("there is no file `{name}`"),
         }
+    }
+
+    /// What a file in a directory has in it now; none if there is no such file.
+    pub fn file_in(&self, directory: &str, path: &str) -> Option<Vec<u8>> {
+        folder(directory).contents(path)
+    }
+
+    /// Somebody else writes a file in a directory, which those who watch it are told.
+    pub fn write_in(&mut self, directory: &str, path: &str, contents: &[u8]) {
+        folder(directory).write(path, contents);
+        self.settle();
     }
 
     /// Fails a dial, a look-up, a handshake or what is being moved. A handshake that fails with `timeout` or `other` ends its connection.
@@ -538,6 +555,7 @@ impl<P: Protocol> Host<P> {
             reactor.connects.retain(|_, asked| asked.owner != Some(id));
             reactor.resolves.retain(|_, asked| asked.owner != Some(id));
             reactor.moves.retain(|_, bytes| bytes.owner != Some(id));
+            reactor.watches.retain(|_, watch| watch.owner != Some(id));
             for step in behind {
                 let closed = error(ErrorCode::Closed, "the connection is lost");
                 match step {
@@ -668,6 +686,47 @@ impl<P: Protocol> fmt::Debug for Host<P> {
         f.debug_struct("Host")
             .field("connections", &self.peers.keys())
             .finish_non_exhaustive()
+    }
+}
+
+/// What a test grants an instance; all of it is in memory.
+#[derive(Debug, Default)]
+#[must_use = "it grants nothing until a host is started with it"]
+pub struct Grants {
+    files: HashMap<String, Rc<Stored>>,
+    folders: HashMap<String, Rc<Folder>>,
+}
+
+impl Grants {
+    /// Grants nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Grants a file with these contents.
+    pub fn file(mut self, name: &str, access: Access, contents: &[u8]) -> Self {
+        let stored = Stored::named(contents.to_vec(), access);
+        self.files.insert(name.to_owned(), stored);
+        self
+    }
+
+    /// Grants a directory with these files, and the directories that they are in.
+    pub fn directory<'a>(
+        mut self,
+        name: &str,
+        access: Access,
+        files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Self {
+        let folder = Folder::new(access, files);
+        self.folders.insert(name.to_owned(), folder);
+        self
+    }
+}
+
+fn folder(name: &str) -> Rc<Folder> {
+    match reactor::with(|reactor| reactor.folders.get(name).cloned()) {
+        Some(folder) => folder,
+        None => panic!("there is no directory `{name}`"),
     }
 }
 

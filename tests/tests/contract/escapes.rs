@@ -1,0 +1,344 @@
+//! Storage: the ways out of a directory that was granted, each tried with everything that takes a path.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use nethost_tests::disk::{Disk, exists};
+
+/// Tries everything at a path, and returns what came of it: nothing may have.
+fn all(disk: &mut Disk, path: &str) -> Vec<(String, String)> {
+    disk.put("own", "own");
+    let mut outcomes = Vec::new();
+    for opening in ["read", "update", "create", "create-new", "replace"] {
+        outcomes.push((opening.to_owned(), disk.open(path, opening, "f")));
+    }
+    for command in ["stat", "mkdir", "remove", "rmdir", "sync", "watch"] {
+        let outcome = disk.done(&format!("dir-{command} d {path}"));
+        outcomes.push((command.to_owned(), outcome));
+    }
+    for (command, arguments) in [
+        ("list", format!("{path} 0")),
+        ("rename", format!("own {path}")),
+        ("rename", format!("{path} taken")),
+        ("link", format!("own {path}")),
+        ("link", format!("{path} taken")),
+    ] {
+        let outcome = disk.done(&format!("dir-{command} d {arguments}"));
+        outcomes.push((format!("{command} {arguments}"), outcome));
+    }
+    outcomes
+}
+
+/// Asserts that nothing can be done at a path, and that nothing was.
+fn refused(name: &str, path: &str, prepare: impl FnOnce(&Disk), code: &str) {
+    let mut disk = Disk::new(name);
+    prepare(&disk);
+    for (what, outcome) in all(&mut disk, path) {
+        assert_eq!(outcome, code, "{what} of {path}");
+    }
+    untouched(&disk);
+}
+
+fn untouched(disk: &Disk) {
+    let outside: Vec<_> = fs::read_dir(disk.outside())
+        .expect("a scratch folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert_eq!(outside, ["secret"]);
+    let secret = fs::read(disk.outside().join("secret")).expect("a scratch file");
+    assert_eq!(secret, b"secret");
+    assert!(exists(&disk.inside().join("own")));
+    assert!(!exists(&disk.inside().join("taken")));
+}
+
+fn nothing(_: &Disk) {}
+
+/// A text alone says that it is wrong.
+macro_rules! texts {
+    ($($name:ident: $path:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            refused(stringify!($name), $path, nothing, "invalid");
+        })*
+    };
+}
+
+texts! {
+    two_dots_lead_nowhere: "..";
+    two_dots_at_the_start: "../outside/secret";
+    two_dots_within: "a/../../outside/secret";
+    two_dots_at_the_end: "a/..";
+    two_dots_that_would_stay_inside: "a/../own";
+    one_dot_at_the_start: "./own";
+    one_dot_at_the_end: "a/.";
+    one_dot_within: "a/./own";
+    an_absolute_path: "/etc/passwd";
+    the_root: "/";
+    two_slashes_at_the_start: "//etc/passwd";
+    the_process_itself: "/proc/self/root/etc/passwd";
+    two_slashes_within: "a//own";
+    a_slash_at_the_end: "own/";
+    an_empty_path: "\\e";
+    a_nul: "own\\0";
+    a_nul_before_more: "own\\0/../../outside/secret";
+    a_name_that_is_too_long: "\\x256,";
+    a_path_that_is_too_long: "a/\\x4096,";
+}
+
+/// What follows a link, and what is about the link itself.
+fn link_is_refused(name: &str, target: &str) {
+    let mut disk = Disk::new(name);
+    let target = match target.strip_prefix("OUTSIDE") {
+        Some(rest) => format!("{}{rest}", disk.outside().display()),
+        None => target.to_owned(),
+    };
+    symlink(target, disk.inside().join("l")).expect("a link");
+    disk.put("own", "own");
+    for opening in ["read", "update", "create", "replace"] {
+        assert_eq!(disk.open("l", opening, "f"), "denied", "{opening}");
+    }
+    assert_eq!(disk.open("l", "create-new", "f"), "exists");
+    for command in ["stat d l", "list d l 0", "sync d l", "watch d l"] {
+        assert_eq!(disk.done(&format!("dir-{command}")), "denied", "{command}");
+    }
+    // Below it nothing is reached either.
+    for (what, outcome) in all(&mut disk, "l/secret") {
+        assert_eq!(outcome, "denied", "{what} of l/secret");
+    }
+    assert_eq!(disk.done("dir-mkdir d l"), "exists");
+    // Renaming and removing are about the link itself.
+    assert_eq!(disk.done("dir-rename d l m"), "ok");
+    assert_eq!(disk.done("dir-remove d m"), "ok");
+    untouched(&disk);
+}
+
+#[test]
+fn a_relative_link_that_leads_out() {
+    link_is_refused("link-relative", "../outside");
+}
+
+#[test]
+fn an_absolute_link_that_leads_out() {
+    link_is_refused("link-absolute", "OUTSIDE");
+}
+
+#[test]
+fn a_link_to_the_folder_above() {
+    let mut disk = Disk::new("link-above");
+    symlink("..", disk.inside().join("l")).expect("a link");
+    for (what, outcome) in all(&mut disk, "l/outside/secret") {
+        assert_eq!(outcome, "denied", "{what}");
+    }
+    untouched(&disk);
+}
+
+#[test]
+fn a_link_to_the_root() {
+    let mut disk = Disk::new("link-root");
+    symlink("/", disk.inside().join("l")).expect("a link");
+    for (what, outcome) in all(&mut disk, "l/etc/passwd") {
+        assert_eq!(outcome, "denied", "{what}");
+    }
+    untouched(&disk);
+}
+
+#[test]
+fn an_absolute_link_that_would_stay_inside() {
+    let mut disk = Disk::new("link-absolute-inside");
+    disk.put("own", "own");
+    symlink(disk.inside().join("own"), disk.inside().join("l")).expect("a link");
+    assert_eq!(disk.open("l", "read", "f"), "denied");
+    assert_eq!(disk.stat("l"), "denied");
+}
+
+#[test]
+fn a_link_to_the_process_itself() {
+    for target in ["/proc/self/root", "/proc/self/cwd", "/proc/self/fd"] {
+        let mut disk = Disk::new(&format!("link-{}", target.replace('/', "-")));
+        symlink(target, disk.inside().join("l")).expect("a link");
+        for path in ["l", "l/0", "l/etc/passwd"] {
+            assert_eq!(disk.open(path, "read", "f"), "denied", "{target} {path}");
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_links_that_leads_out_in_the_end() {
+    let mut disk = Disk::new("link-chain");
+    for (target, name) in [("b", "a"), ("c", "b"), ("../outside/secret", "c")] {
+        symlink(target, disk.inside().join(name)).expect("a link");
+    }
+    for name in ["a", "b", "c"] {
+        assert_eq!(disk.open(name, "read", "f"), "denied", "{name}");
+        assert_eq!(disk.open(name, "replace", "f"), "denied", "{name}");
+    }
+    let secret = fs::read(disk.outside().join("secret")).expect("a scratch file");
+    assert_eq!(secret, b"secret");
+}
+
+#[test]
+fn a_link_that_leads_nowhere_outside_makes_nothing_there() {
+    let mut disk = Disk::new("link-dangling");
+    symlink("../outside/new", disk.inside().join("l")).expect("a link");
+    for opening in ["create", "create-new", "replace"] {
+        let outcome = disk.open("l", opening, "f");
+        assert!(
+            ["denied", "exists"].contains(&outcome.as_str()),
+            "{opening}: {outcome}"
+        );
+    }
+    assert!(!exists(&disk.outside().join("new")));
+}
+
+#[test]
+fn links_in_a_circle() {
+    let mut disk = Disk::new("link-circle");
+    symlink("b", disk.inside().join("a")).expect("a link");
+    symlink("a", disk.inside().join("b")).expect("a link");
+    assert_eq!(disk.open("a", "read", "f"), "invalid");
+    assert_eq!(disk.stat("a/c"), "invalid");
+}
+
+#[test]
+fn links_that_stay_inside_are_followed() {
+    let mut disk = Disk::new("link-inside");
+    fs::create_dir_all(disk.inside().join("a/b")).expect("a folder");
+    disk.put("own", "own");
+    symlink("../../own", disk.inside().join("a/b/l")).expect("a link");
+    symlink("a", disk.inside().join("m")).expect("a link");
+    assert_eq!(disk.open("m/b/l", "read", "f"), "file");
+    assert_eq!(disk.done("file-read f 0 9"), "bytes 3 own");
+    assert_eq!(disk.stat("m/b/l"), "file 3");
+    // Up too far on the way is out, though it would come back.
+    symlink("../inside/own", disk.inside().join("n")).expect("a link");
+    assert_eq!(disk.open("n", "read", "f"), "denied");
+}
+
+#[test]
+fn a_hard_link_is_a_file_like_others() {
+    let mut disk = Disk::new("hard-link");
+    fs::hard_link(disk.outside().join("secret"), disk.inside().join("h")).expect("a hard link");
+    assert_eq!(disk.open("h", "read", "f"), "file");
+    assert_eq!(disk.done("file-read f 0 9"), "bytes 6 secret");
+}
+
+#[test]
+fn a_hard_link_of_a_link_is_one_of_the_link_itself() {
+    let mut disk = Disk::new("hard-link-link");
+    symlink("../outside/secret", disk.inside().join("l")).expect("a link");
+    assert_eq!(disk.done("dir-link d l m"), "ok");
+    let metadata = disk.inside().join("m").symlink_metadata();
+    assert!(metadata.expect("a link").is_symlink());
+    assert_eq!(disk.open("m", "read", "f"), "denied");
+}
+
+#[test]
+fn a_device_is_no_file() {
+    let mut disk = Disk::new("device");
+    let device = disk.inside().join("null");
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &device,
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::from_raw_mode(0o666),
+        rustix::fs::makedev(1, 3),
+    );
+    // Only root makes devices.
+    if made.is_ok() {
+        for opening in ["read", "update", "replace"] {
+            assert_eq!(disk.open("null", opening, "f"), "denied", "{opening}");
+        }
+    }
+    assert_eq!(disk.open("no", "read", "f"), "not-found");
+}
+
+#[test]
+fn a_directory_that_was_moved_out_is_still_the_one_that_was_granted() {
+    let mut disk = Disk::new("moved");
+    disk.put("own", "own");
+    let moved = disk.outside().join("moved");
+    fs::rename(disk.inside(), &moved).expect("a rename");
+    symlink(disk.outside(), disk.inside()).expect("a link");
+    assert_eq!(disk.open("secret", "read", "f"), "not-found");
+    assert_eq!(disk.open("own", "read", "f"), "file");
+    fs::remove_file(disk.inside()).expect("a link");
+    fs::rename(moved, disk.inside()).expect("a rename");
+}
+
+/// One directory and a link to the outside change places all the time.
+fn racing(name: &str, mut check: impl FnMut(&mut Disk)) {
+    let mut disk = Disk::new(name);
+    let (real, link) = (disk.inside().join("real"), disk.inside().join("link"));
+    fs::create_dir(&real).expect("a folder");
+    fs::write(real.join("secret"), "harmless").expect("a scratch file");
+    symlink("../outside", &link).expect("a link");
+    let is_over = AtomicBool::new(false);
+    let swap = |a: &Path, b: &Path| {
+        let cwd = rustix::fs::CWD;
+        let flags = rustix::fs::RenameFlags::EXCHANGE;
+        rustix::fs::renameat_with(cwd, a, cwd, b, flags).expect("an exchange");
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                swap(&real, &link);
+            }
+        });
+        // Also when the check fails.
+        let _over = Over(&is_over);
+        check(&mut disk);
+    });
+    let outside = fs::read_dir(disk.outside()).expect("a scratch folder");
+    assert_eq!(outside.count(), 1);
+    let secret = fs::read(disk.outside().join("secret")).expect("a scratch file");
+    assert_eq!(secret, b"secret");
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_link_that_comes_in_the_place_of_a_directory_while_a_file_is_opened() {
+    racing("race-open", |disk| {
+        for _ in 0..300 {
+            match disk.open("real/secret", "read", "f").as_str() {
+                "file" => assert_eq!(disk.done("file-read f 0 9"), "bytes 8 harmless"),
+                other => assert_eq!(other, "denied"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_link_that_comes_in_the_place_of_a_directory_while_something_is_changed() {
+    racing("race-change", |disk| {
+        for _ in 0..100 {
+            for command in [
+                "mkdir d real/new",
+                "rmdir d real/new",
+                "rename d real/secret real/moved",
+                "rename d real/moved real/secret",
+                "link d real/secret real/linked",
+                "remove d real/linked",
+            ] {
+                let outcome = disk.done(&format!("dir-{command}"));
+                let expected = ["ok", "denied", "not-found", "exists"];
+                assert!(expected.contains(&outcome.as_str()), "{command}: {outcome}");
+            }
+            match disk.open("real/made", "replace", "f").as_str() {
+                "file" => {}
+                other => assert_eq!(other, "denied"),
+            }
+        }
+    });
+}
