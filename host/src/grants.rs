@@ -29,12 +29,14 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
+    sync::Arc,
 };
 
 use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
 
 use crate::{
+    accounts::Accounts,
     endpoint::{Endpoint, StreamOptions, UnixEndpoint, UnixName, is_host_name, unmap},
     files::HostFile,
 };
@@ -46,6 +48,10 @@ pub struct Grants {
     pub connect: Vec<ConnectGrant>,
     /// The files that it may use, by the names that it knows them by.
     pub files: BTreeMap<String, HostFile>,
+    /// Users whose passwords it may have verified.
+    pub users: Option<Arc<Accounts>>,
+    /// Whether it may let people in who do not say who they are.
+    pub anonymous: bool,
 }
 
 /// Leave to connect: `HOST:PORT`, where HOST is a name, an address, a network (`10.0.0.0/8`), or `*`, and PORT a number or `*`; or one UNIX socket,

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    accounts::Accounts,
     cli::{Mistake, OrMistake as _},
     endpoint::{Certificate, Direction, Endpoint, EndpointError},
     engine::Engine,
@@ -37,7 +38,7 @@ use crate::{
 ///
 /// Without options it listens where the plugin's manifest says (on loopback). One line per listener is printed once it is ready, with its real
 /// port: `listening irc tcp://127.0.0.1:6667`; to standard error if standard output is a connection. SIGINT and SIGTERM stop accepting, let
-/// the plugin say goodbye and its connections end; a second signal stops at once. Certificates are loaded again within seconds after their
+/// the plugin say goodbye and its connections end; a second signal stops at once. Certificates and users are loaded again within seconds after their
 /// files changed, and at once by SIGHUP.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -59,6 +60,7 @@ Examples:
   nethost run plugins/echo.wasm --listen unix:///tmp/echo.sock?mode=660
   nethost run plugins/irc.wasm --listen 'tls://[::]:6697?cert=/etc/letsencrypt/live'
   nethost run plugins/echo.wasm --listen stdio: < question > answer
+  nethost run my-mail.wasm --users /etc/nethost/users.toml
   nethost run my-proxy.wasm --listen tcp://127.0.0.1:0 --allow-connect 10.0.0.0/8:*")]
 pub(crate) struct Run {
     /// The plugin, a component such as plugins/irc.wasm
@@ -90,6 +92,14 @@ pub(crate) struct Run {
     /// Let the plugin use one file, which it knows as NAME: to read it, or (:rw) to write it too, which makes it if it is not there
     #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
     file: Vec<FileGrant>,
+
+    /// Let the plugin verify the passwords of the users in FILE, which `nethost user` makes; a changed FILE is loaded within seconds, or at once by SIGHUP
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+
+    /// Let the plugin let people in who do not say who they are
+    #[arg(long)]
+    anonymous: bool,
 
     /// Trust servers whose certificates descend from those in FILE (PEM), when the plugin connects with TLS [default: what the system trusts]
     #[arg(long, value_name = "FILE")]
@@ -185,9 +195,12 @@ impl Run {
             }),
         })
         .or_mistake()?;
+        let users = self.users.map(|file| Accounts::load(&file, &service));
         let grants = Grants {
             connect: self.allow_connect,
             files: open_files(&self.file)?,
+            users: users.transpose().or_mistake()?,
+            anonymous: self.anonymous,
         };
         ask(manifest, &service, &grants);
         Ok(ServiceSpec {
@@ -248,7 +261,19 @@ fn ask(manifest: &Manifest, service: &str, grants: &Grants) {
                     "not granted: connect ({why}); --allow-connect HOST:PORT grants it"
                 );
             }
-            "connect" => {}
+            "users" if grants.users.is_none() => {
+                tracing::warn!(
+                    service,
+                    "not granted: users ({why}); --users FILE grants them"
+                );
+            }
+            "anonymous" if !grants.anonymous => {
+                tracing::warn!(
+                    service,
+                    "not granted: anonymous ({why}); --anonymous grants it"
+                );
+            }
+            "connect" | "users" | "anonymous" => {}
             other => tracing::warn!(
                 service,
                 "not granted: {other} ({why}); this version of nethost cannot grant it"
@@ -313,7 +338,7 @@ impl Signals {
 /// Waits for a signal, or for the end of the connections that the process was started for, then drains.
 async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyhow::Result<()> {
     let cause = tokio::select! {
-        signal = signals.stop(|| service.reload_certificates()) => signal,
+        signal = signals.stop(|| service.reload()) => signal,
         () = service.finished() => "end of the connection",
     };
     let name = service.name().to_owned();

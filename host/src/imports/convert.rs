@@ -117,6 +117,7 @@ pub(crate) fn outcome(outcome: Outcome) -> Result<WitValue, Error> {
     match outcome {
         Ok(Value::Nothing) => Ok(WitValue::Nothing),
         Ok(Value::Number(number)) => Ok(WitValue::Number(number)),
+        Ok(Value::Bytes(bytes)) => Ok(WitValue::Bytes(bytes)),
         Ok(Value::Ready) => Ok(WitValue::Ready),
         Err(failure) => Err(error(failure)),
     }
@@ -149,6 +150,7 @@ fn error_code(kind: ErrorKind) -> ErrorCode {
         ErrorKind::Busy => ErrorCode::Busy,
         ErrorKind::Full => ErrorCode::Full,
         ErrorKind::Tls => ErrorCode::Other("tls".to_owned()),
+        ErrorKind::Credentials => ErrorCode::Other("credentials".to_owned()),
         ErrorKind::NotFound => ErrorCode::NotFound,
         ErrorKind::Io => ErrorCode::Io,
     }

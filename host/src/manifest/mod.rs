@@ -9,7 +9,7 @@
 //! isolation = ["service"]           # kinds it permits, the default first
 //!
 //! [grants]
-//! connect = "to dial the upstream"  # what it asks for, and why
+//! connect = "to dial the upstream"  # what it asks for, and why: connect, users, anonymous
 //!
 //! [config.network]
 //! type = "string"                   # string, integer, boolean, duration, list
@@ -405,6 +405,8 @@ struct RawPlugin {
 #[serde(deny_unknown_fields)]
 struct RawGrants {
     connect: Option<String>,
+    users: Option<String>,
+    anonymous: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -466,9 +468,17 @@ impl RawManifest {
 
 impl RawGrants {
     fn check(self) -> Result<BTreeMap<String, String>, Wrong> {
-        let Self { connect } = self;
+        let Self {
+            connect,
+            users,
+            anonymous,
+        } = self;
         let mut grants = BTreeMap::new();
-        for (name, why) in [("connect", connect)] {
+        for (name, why) in [
+            ("connect", connect),
+            ("users", users),
+            ("anonymous", anonymous),
+        ] {
             match why {
                 Some(why) if why.trim().is_empty() => {
                     let reason = "says nothing about why the plugin needs it".to_owned();

@@ -107,7 +107,7 @@ fn a_bad_manifest_is_refused_with_file_key_and_reason() {
         ),
         (
             &format!("{head}[grants]\nconect = \"x\"\n"),
-            "f:5: unknown field `conect`, expected `connect`",
+            "f:5: unknown field `conect`, expected one of `connect`, `users`, `anonymous`",
         ),
         (
             &format!("{head}[grants]\nconnect = \" \"\n"),

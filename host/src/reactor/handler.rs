@@ -104,6 +104,8 @@ pub enum Value {
     Nothing,
     /// A number; what started the operation says of what.
     Number(u64),
+    /// Bytes; what started the operation says which.
+    Bytes(Vec<u8>),
     /// The result is with the [`super::Holdings`], to be taken.
     Ready,
 }
@@ -148,6 +150,8 @@ pub enum ErrorKind {
     Full,
     /// TLS failed.
     Tls,
+    /// Somebody is not who it says.
+    Credentials,
     /// The system failed otherwise.
     Io,
 }

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    accounts::Logins,
     bulk::Transfer,
     connect::{self, Outbound},
     connection::{Connection, ListenerTls},
@@ -71,6 +72,7 @@ pub struct Holdings {
     /// Outcomes that were certain at once; they wait until the callback that started them has returned.
     outcomes: RefCell<VecDeque<(Id, Outcome)>>,
     results: RefCell<HashMap<Id, Addresses>>,
+    pub(super) logins: Logins,
     changed: Notify,
     ended: Cell<bool>,
     /// Connections that are lost, and whose last bytes are on their way.
@@ -145,6 +147,7 @@ impl Holdings {
             timers: RefCell::default(),
             outcomes: RefCell::default(),
             results: RefCell::default(),
+            logins: Logins::default(),
             changed: Notify::new(),
             ended: Cell::new(false),
             lingering: Cell::new(0),
@@ -284,6 +287,7 @@ impl Holdings {
     /// Forgets a connection that is lost, and cancels its operations.
     pub(super) fn lost(&self, connection: &Connection) {
         self.connections.borrow_mut().remove(&connection.id());
+        self.logins.lost(connection.id());
         for id in connection.operations().take() {
             self.cancel(id);
         }
@@ -454,6 +458,7 @@ impl Holdings {
     /// Forgets an operation.
     pub fn cancel(&self, id: Id) {
         self.results.borrow_mut().remove(&id);
+        self.logins.forget(id);
         let Some(operation) = self.operations.borrow_mut().remove(&id) else {
             return;
         };
@@ -579,6 +584,20 @@ impl Holdings {
         self.decide(id, Err(error));
     }
 
+    /// Notes an operation that a task of its own completes, and starts the task.
+    pub(super) fn start_task(&self, id: Id, task: impl Future<Output = ()> + 'static) {
+        self.start(id, |_| {
+            Work::Task(tokio::task::spawn_local(task).abort_handle())
+        });
+    }
+
+    /// Notes an operation that came to something at once, and completes it.
+    pub(super) fn settle(&self, id: Id, outcome: Outcome) {
+        if self.start(id, |_| Work::Decided) {
+            self.decide(id, outcome);
+        }
+    }
+
     /// Notes an operation, unless there are too many: then it completes with `limit`.
     fn start(&self, id: Id, work: impl FnOnce(Id) -> Work) -> bool {
         let owner = self.current.get();
@@ -589,6 +608,7 @@ impl Holdings {
         }
         // Results that nobody takes count as well.
         let count = self.operations.borrow().len() + self.results.borrow().len();
+        let count = count + self.logins.count();
         let full = count >= self.program.limits.operations;
         let work = if full { Work::Decided } else { work(id) };
         self.operations

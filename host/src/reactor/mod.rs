@@ -17,6 +17,8 @@ mod group;
 
 mod holdings;
 
+mod accounts;
+
 mod connect;
 
 mod dial;

@@ -18,6 +18,8 @@ mod surroundings;
 
 mod bulk;
 
+mod accounts;
+
 use std::net::{IpAddr, SocketAddr};
 
 /// As the guest tells it.

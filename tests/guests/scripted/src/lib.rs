@@ -12,6 +12,8 @@
     reason = "a command that is wrong shall be seen"
 )]
 
+mod accounts;
+
 mod bindings {
     #![allow(missing_docs, reason = "generated")]
     wit_bindgen::generate!({ path: "../../../wit", world: "datagram-plugin" });
@@ -160,6 +162,7 @@ impl deferred_handler::Guest for Plugin {
                 Ok(Value::Nothing) => "ok".to_owned(),
                 Ok(Value::Ready) => "ready".to_owned(),
                 Ok(Value::Number(number)) => format!("number {number}"),
+                Ok(Value::Bytes(bytes)) => format!("bytes {}", String::from_utf8_lossy(&bytes)),
                 Ok(other) => format!("unexpected {other:?}"),
                 Err(Error { code, message }) => format!("error {} {message}", code_in_words(&code)),
             };
@@ -336,7 +339,9 @@ impl State {
             }
             return;
         }
-        if self.step_of_bulk(sender, target, word, rest) {
+        if self.step_of_bulk(sender, target, word, rest)
+            || self.step_of_accounts(sender, target, word, rest)
+        {
             return;
         }
         let peer = self.peer(target);
