@@ -139,6 +139,21 @@ pub(crate) fn number(id: u64) -> Deferred<u64> {
     }
 }
 
+/// An operation whose result is made of its id and what it completed with.
+pub(crate) fn taken<T: 'static>(
+    id: u64,
+    take: impl FnOnce(u64, Value) -> Result<T, Error> + 'static,
+) -> Deferred<T> {
+    let operation = Operation::started(id, Purpose::Other);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            let value = operation.outcome().await?;
+            take(operation.id().0, value)
+        }),
+    }
+}
+
 impl<T: 'static> Deferred<T> {
     /// A deferred of a future.
     pub fn new(future: impl Future<Output = Result<T, Error>> + 'static) -> Self {

@@ -110,6 +110,7 @@ mod executor;
 mod looping_call;
 mod stream;
 
+pub mod accounts;
 pub mod bulk;
 mod storage;
 

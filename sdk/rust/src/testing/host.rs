@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    accounts::Users,
     bulk::{Access, Stored, error},
     reactor::{self, Connection, Ending, Intake, Port, Sink, Socket, Step, Wire},
 };
@@ -49,15 +50,24 @@ impl<P: Protocol> Host<P> {
         config: &str,
         files: impl IntoIterator<Item = (&'a str, Access, &'a [u8])>,
     ) -> Result<Self, String> {
-        executor::reset();
         let files = files.into_iter().map(|(name, access, contents)| {
             let contents = contents.to_vec().into();
             (name.to_owned(), Rc::new(Stored { contents, access }))
         });
         let files = files.collect();
+        Self::start_in(config, |reactor| reactor.files = files)
+    }
+
+    /// Configures an instance that is granted these users.
+    pub fn start_with_users(config: &str, users: Users) -> Result<Self, String> {
+        Self::start_in(config, |reactor| reactor.logins.users = Some(users))
+    }
+
+    fn start_in(config: &str, set_up: impl FnOnce(&mut reactor::Reactor)) -> Result<Self, String> {
+        executor::reset();
         reactor::with(|reactor| {
             *reactor = reactor::Reactor::default();
-            reactor.files = files;
+            set_up(reactor);
         });
         instance::configure::<P>(config.to_owned())?;
         let mut host = Self {
@@ -619,6 +629,7 @@ impl<P: Protocol> Host<P> {
             reactor.connects.retain(|_, asked| asked.owner != Some(id));
             reactor.resolves.retain(|_, asked| asked.owner != Some(id));
             reactor.moves.retain(|_, bytes| bytes.owner != Some(id));
+            reactor.logins.lost(id);
             for step in behind {
                 let closed = error(ErrorCode::Closed, "the connection is lost");
                 match step {

@@ -35,12 +35,14 @@
 //!
 //! [`Transcript`] and [`Peer`] play the same files against anything else, such as a real host over TCP.
 
+pub(crate) mod accounts;
 pub(crate) mod bulk;
 mod host;
 mod player;
 pub(crate) mod reactor;
 mod transcript;
 
+pub use accounts::Users;
 pub use bulk::Access;
 pub use host::{Host, SwapError};
 pub use player::{Chunking, Failure, Peer, Received, play, play_directory};

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use super::bulk::{self, Move, Stored};
+use super::{
+    accounts::Logins,
+    bulk::{self, Move, Stored},
+};
 use crate::{
     Error,
     bindings::nethost::plugin::{
@@ -545,6 +548,7 @@ pub(crate) struct Reactor {
     pub(crate) log: Vec<(Level, String)>,
     pub(crate) files: HashMap<String, Rc<Stored>>,
     pub(crate) moves: BTreeMap<u64, Move>,
+    pub(crate) logins: Logins,
     /// What came to something, and is told when the callback has returned.
     pub(crate) finished: VecDeque<(u64, Result<Value, Error>)>,
 }
