@@ -89,7 +89,7 @@ impl Editing {
         let folder = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
-        let lock = File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+        let lock = File::open(folder.unwrap_or_else(|| Path::new("."))).map_err(failed)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,

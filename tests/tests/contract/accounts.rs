@@ -46,7 +46,7 @@ impl Place {
     fn user(&self, command: &str, input: &str) {
         let file = self.users();
         let words = ["user"].into_iter().chain(command.split(' '));
-        let words = words.chain(["--file", file.to_str().unwrap()]);
+        let words = words.chain(["--file", file.to_str().expect("a path in UTF-8")]);
         let ended = nethost_reading(words, input);
         assert_eq!(ended.code, Some(0), "{}", ended.log);
     }
@@ -56,14 +56,14 @@ impl Place {
         Scripted::start_with(|run| {
             run.listen("tcp://127.0.0.1:0")
                 .listen("tcp://127.0.0.1:0?proxy=v1")
-                .arguments(["--users", self.users().to_str().unwrap()])
+                .arguments(["--users".as_ref(), self.users().as_os_str()])
         })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.folder).unwrap();
+        fs::remove_dir_all(&self.folder).expect("a scratch folder");
     }
 }
 
@@ -272,7 +272,7 @@ fn a_connection_that_is_lost_is_nobodys() {
 fn scram_client(password: &str, bare: &str, server_first: &str) -> (String, String) {
     let said = run("python3", ["-c", SCRAM, password, bare, server_first]);
     assert!(said.success, "{}", said.text);
-    let (last, verifier) = said.text.trim().split_once(' ').unwrap();
+    let (last, verifier) = said.text.trim().split_once(' ').expect("two words");
     (last.to_owned(), verifier.to_owned())
 }
 
