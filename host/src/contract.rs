@@ -109,6 +109,7 @@ macro_rules! files {
 
 /// Every file of `wit/`.
 const FILES: &[(&str, &str)] = files! {
+    "accounts.wit"
     "bulk.wit"
     "clock.wit"
     "datagram-handler.wit"

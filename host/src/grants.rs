@@ -29,12 +29,14 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::{
+    accounts::Accounts,
     endpoint::{
         Endpoint, StreamOptions, UnixEndpoint, UnixName, is_host_name, unmap, unmap_network,
     },
@@ -51,6 +53,10 @@ pub struct Grants {
     pub files: BTreeMap<String, HostFile>,
     /// The directories that it may use, by the names that it knows them by.
     pub directories: BTreeMap<String, Directory>,
+    /// Users whose passwords it may have verified.
+    pub users: Option<Arc<Accounts>>,
+    /// Whether it may let people in who do not say who they are.
+    pub anonymous: bool,
 }
 
 /// Leave to connect, to send datagrams unasked, and to join a multicast group (at any port): `HOST:PORT`, where HOST is a name, an address, a network

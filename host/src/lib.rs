@@ -10,6 +10,7 @@
 //! * [`transport`]: the streams and datagrams below.
 //! * [`tls`]: certificates, keys and trust; what TLS listeners and connections are set up with.
 //! * [`files`], [`storage`]: files and directories that the operator granted.
+//! * [`accounts`]: users that the operator named, and how their passwords are verified.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
@@ -19,6 +20,8 @@ pub mod cli;
 pub mod endpoint;
 
 pub mod grants;
+
+pub mod accounts;
 
 pub mod limits;
 

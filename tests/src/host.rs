@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs,
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, Read, Write as _},
     net::SocketAddr,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -305,6 +305,20 @@ pub fn nethost(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended 
     let mut command = places::host();
     command.args(arguments);
     Host::spawn(command, None).ended()
+}
+
+/// As [`nethost`], with this as its standard input: at most what a pipe holds, 64 KiB.
+pub fn nethost_reading(
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    input: &str,
+) -> Ended {
+    let mut command = places::host();
+    command.args(arguments);
+    let (read, mut write) = std::io::pipe().unwrap_or_else(|error| panic!("a pipe: {error}"));
+    let written = write.write_all(input.as_bytes());
+    written.unwrap_or_else(|error| panic!("writing to a pipe: {error}"));
+    drop(write);
+    Host::spawn(command, Some(read.into())).ended()
 }
 
 /// Lines that a thread of their own reads.

@@ -437,6 +437,7 @@ fn inspect_tells_everything_about_a_plugin() {
         serde_json::json!(["service", "worker"])
     );
     let imports = serde_json::json!([
+        "nethost:plugin/accounts@0.1.0",
         "nethost:plugin/bulk@0.1.0",
         "nethost:plugin/clock@0.1.0",
         "nethost:plugin/datagram@0.1.0",

@@ -16,6 +16,7 @@ mod cert;
 mod completions;
 mod inspect;
 mod run;
+mod user;
 
 /// Network protocol servers as WebAssembly components
 ///
@@ -32,6 +33,7 @@ Examples:
   nethost inspect plugins/irc.wasm     what it needs, what can be set
   nethost run plugins/irc.wasm         serve on the listeners that it names
   nethost cert self-signed certs localhost   a certificate for TLS listeners
+  nethost user add ann                 a user, in users.toml
 
 Exit codes: 0 all went well, 1 it failed while running, 2 it was called wrongly or given something unfit."
 )]
@@ -65,6 +67,7 @@ enum Command {
     Build(build::Build),
     Inspect(inspect::Inspect),
     Cert(cert::Cert),
+    User(user::User),
     Completions(completions::Completions),
 }
 
@@ -92,6 +95,7 @@ impl Cli {
             Command::Build(build) => build.execute(),
             Command::Inspect(inspect) => inspect.execute(),
             Command::Cert(cert) => cert.execute(),
+            Command::User(user) => user.execute(),
             Command::Completions(completions) => completions.execute(),
         };
         // Whoever closed our output (`| head`) has seen enough.

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    accounts::Accounts,
     cli::{Mistake, OrMistake as _},
     endpoint::{Certificate, Direction, Endpoint, EndpointError},
     engine::Engine,
@@ -38,8 +39,8 @@ use crate::{
 ///
 /// Without options it listens where the plugin's manifest says (on loopback). One line per listener is printed once it is ready, with its real
 /// port: `listening irc tcp://127.0.0.1:6667`; to standard error if standard output is a connection. SIGINT and SIGTERM stop accepting, let
-/// the plugin say goodbye and its connections end; a second signal stops at once. Listeners' certificates are loaded again within seconds after their
-/// files changed, and at once by SIGHUP; those of --tls-ca and --tls-cert only by a new start.
+/// the plugin say goodbye and its connections end; a second signal stops at once. Listeners' certificates and users are loaded again within seconds after
+/// their files changed, and at once by SIGHUP; those of --tls-ca and --tls-cert only by a new start.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Listeners, with options as ?name=value&...:
@@ -66,6 +67,7 @@ Examples:
   nethost run plugins/irc.wasm --listen 'tls://[::]:6697?cert=/etc/letsencrypt/live'
   nethost run my-server.wasm --dir site=/srv/www:ro --dir uploads=/var/lib/up:rw --dir-quota uploads=2GiB
   nethost run plugins/echo.wasm --listen stdio: < question > answer
+  nethost run my-mail.wasm --users /etc/nethost/users.toml
   nethost run my-proxy.wasm --listen tcp://127.0.0.1:0 --allow-connect 10.0.0.0/8:*")]
 pub(crate) struct Run {
     /// The plugin, a component such as plugins/irc.wasm
@@ -108,6 +110,13 @@ pub(crate) struct Run {
     /// How many bytes the files of a directory may have together, as logs=500MiB (KiB, MiB, GiB) [default: as many as the disk has]
     #[arg(long, value_name = "NAME=BYTES")]
     dir_quota: Vec<QuotaGrant>,
+    /// Let the plugin verify the passwords of the users in FILE, which `nethost user` makes; a changed FILE is loaded within seconds, or at once by SIGHUP
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+
+    /// Let the plugin let people in who do not say who they are
+    #[arg(long)]
+    anonymous: bool,
 
     /// Trust servers whose certificates descend from those in FILE (PEM), when the plugin connects with TLS [default: what the system trusts]
     #[arg(long, value_name = "FILE")]
@@ -203,10 +212,13 @@ impl Run {
             }),
         })
         .or_mistake()?;
+        let users = self.users.map(|file| Accounts::load(&file, &service));
         let grants = Grants {
             connect: self.allow_connect,
             files: open_files(&self.file)?,
             directories: open_directories(&self.dir, &self.dir_quota, manifest)?,
+            users: users.transpose().or_mistake()?,
+            anonymous: self.anonymous,
         };
         ask(manifest, &service, &grants);
         Ok(ServiceSpec {
@@ -305,7 +317,19 @@ fn ask(manifest: &Manifest, service: &str, grants: &Grants) {
                     "not granted: connect ({why}); --allow-connect HOST:PORT grants it"
                 );
             }
-            "connect" => {}
+            "users" if grants.users.is_none() => {
+                tracing::warn!(
+                    service,
+                    "not granted: users ({why}); --users FILE grants them"
+                );
+            }
+            "anonymous" if !grants.anonymous => {
+                tracing::warn!(
+                    service,
+                    "not granted: anonymous ({why}); --anonymous grants it"
+                );
+            }
+            "connect" | "users" | "anonymous" => {}
             other => tracing::warn!(
                 service,
                 "not granted: {other} ({why}); this version of nethost cannot grant it"
@@ -385,7 +409,7 @@ impl Signals {
 /// Waits for a signal, or for the end of the connections that the process was started for, then drains.
 async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyhow::Result<()> {
     let cause = tokio::select! {
-        signal = signals.stop(|| service.reload_certificates()) => signal,
+        signal = signals.stop(|| service.reload()) => signal,
         () = service.finished() => "end of the connection",
     };
     let name = service.name().to_owned();

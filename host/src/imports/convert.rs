@@ -150,6 +150,7 @@ fn error_code(kind: ErrorKind) -> ErrorCode {
         ErrorKind::Busy => ErrorCode::Busy,
         ErrorKind::Full => ErrorCode::Full,
         ErrorKind::Tls => ErrorCode::Other("tls".to_owned()),
+        ErrorKind::Credentials => ErrorCode::Other("credentials".to_owned()),
         ErrorKind::NotFound => ErrorCode::NotFound,
         ErrorKind::Exists => ErrorCode::Exists,
         ErrorKind::Io => ErrorCode::Io,

@@ -12,6 +12,8 @@ mod storage;
 
 mod bulk;
 
+mod accounts;
+
 pub(crate) mod log;
 
 mod clock;

@@ -9,7 +9,7 @@
 //! isolation = ["service"]           # kinds it permits, the default first
 //!
 //! [grants]
-//! connect = "to dial the upstream"  # what it asks for, and why
+//! connect = "to dial the upstream"  # what it asks for, and why: connect, users, anonymous
 //!
 //! [grants.directories.logs]
 //! mode = "rw"                       # or "ro"
@@ -424,6 +424,8 @@ struct RawGrants {
     connect: Option<String>,
     #[serde(default)]
     directories: BTreeMap<String, DirectoryRequest>,
+    users: Option<String>,
+    anonymous: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -493,11 +495,19 @@ impl RawGrants {
         let Self {
             connect,
             directories,
+            users,
+            anonymous,
         } = self;
         let mut grants = BTreeMap::new();
-        if let Some(why) = connect {
-            check_reason("grants.connect", &why)?;
-            grants.insert("connect".to_owned(), why);
+        for (name, why) in [
+            ("connect", connect),
+            ("users", users),
+            ("anonymous", anonymous),
+        ] {
+            if let Some(why) = why {
+                check_reason(&format!("grants.{name}"), &why)?;
+                grants.insert(name.to_owned(), why);
+            }
         }
         for (name, request) in &directories {
             let key = format!("grants.directories.{name}");

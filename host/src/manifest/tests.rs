@@ -114,7 +114,7 @@ fn a_bad_manifest_is_refused_with_file_key_and_reason() {
         ),
         (
             &format!("{head}[grants]\nconect = \"x\"\n"),
-            "f:5: unknown field `conect`, expected `connect` or `directories`",
+            "f:5: unknown field `conect`, expected one of `connect`, `directories`, `users`, `anonymous`",
         ),
         (
             &format!("{head}[grants]\nconnect = \" \"\n"),

@@ -104,7 +104,7 @@ pub enum Value {
     Nothing,
     /// A number; what started the operation says of what.
     Number(u64),
-    /// Bytes.
+    /// Bytes; what started the operation says which.
     Bytes(Vec<u8>),
     /// The result is with the [`super::Holdings`], to be taken.
     Ready,
@@ -152,6 +152,8 @@ pub enum ErrorKind {
     Full,
     /// TLS failed.
     Tls,
+    /// Somebody is not who it says.
+    Credentials,
     /// The system failed otherwise.
     Io,
 }

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    accounts::Logins,
     bulk::Transfer,
     connect::{self, Outbound},
     connection::{Connection, ListenerTls},
@@ -75,6 +76,7 @@ pub struct Holdings {
     outcomes: RefCell<VecDeque<(Id, Outcome)>>,
     results: RefCell<HashMap<Id, Found>>,
     pub(super) disk: Disk,
+    pub(super) logins: Logins,
     changed: Notify,
     ended: Cell<bool>,
     /// Connections that are lost, and whose last bytes are on their way.
@@ -166,6 +168,7 @@ impl Holdings {
             outcomes: RefCell::default(),
             results: RefCell::default(),
             disk,
+            logins: Logins::default(),
             changed: Notify::new(),
             ended: Cell::new(false),
             lingering: Cell::new(0),
@@ -305,6 +308,7 @@ impl Holdings {
     /// Forgets a connection that is lost, and cancels its operations.
     pub(super) fn lost(&self, connection: &Connection) {
         self.connections.borrow_mut().remove(&connection.id());
+        self.logins.lost(connection.id());
         for id in connection.operations().take() {
             self.cancel(id);
         }
@@ -482,6 +486,7 @@ impl Holdings {
     /// Forgets an operation.
     pub fn cancel(&self, id: Id) {
         self.forget_found(id);
+        self.logins.forget(id);
         let Some(operation) = self.operations.borrow_mut().remove(&id) else {
             return;
         };
@@ -604,6 +609,20 @@ impl Holdings {
         self.decide(id, Err(error));
     }
 
+    /// Notes an operation that a task of its own completes, and starts the task.
+    pub(super) fn start_task(&self, id: Id, task: impl Future<Output = ()> + 'static) {
+        self.start(id, |_| {
+            Work::Task(tokio::task::spawn_local(task).abort_handle())
+        });
+    }
+
+    /// Notes an operation that came to something at once, and completes it.
+    pub(super) fn settle(&self, id: Id, outcome: Outcome) {
+        if self.start(id, |_| Work::Decided) {
+            self.decide(id, outcome);
+        }
+    }
+
     /// Notes an operation, unless there are too many: then it completes with `limit`.
     pub(super) fn start(&self, id: Id, work: impl FnOnce(Id) -> Work) -> bool {
         let owner = self.current.get();
@@ -614,6 +633,7 @@ impl Holdings {
         }
         // Results that nobody takes count as well.
         let count = self.operations.borrow().len() + self.results.borrow().len();
+        let count = count + self.logins.count();
         let full = count >= self.program.limits.operations;
         let work = if full { Work::Decided } else { work(id) };
         self.operations

@@ -19,6 +19,8 @@ mod group;
 
 mod holdings;
 
+mod accounts;
+
 mod connect;
 
 mod dial;

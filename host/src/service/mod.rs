@@ -243,6 +243,14 @@ impl Service {
         self.listening.urls()
     }
 
+    /// Loads certificates and users again, without waiting until their files look different. Returns at once; the log says what came of it.
+    pub fn reload(&self) {
+        self.reload_certificates();
+        if let Some(users) = &self.program.grants.users {
+            users.reload();
+        }
+    }
+
     /// Loads the certificates of every listener again, without waiting until their files look different. Returns at once; the log says what came of it.
     pub fn reload_certificates(&self) {
         match &self.certificates {

@@ -156,6 +156,21 @@ pub(crate) fn bytes(id: u64) -> Deferred<Vec<u8>> {
     }
 }
 
+/// An operation whose result is made of its id and what it completed with.
+pub(crate) fn made<T: 'static>(
+    id: u64,
+    make: impl FnOnce(u64, Value) -> Result<T, Error> + 'static,
+) -> Deferred<T> {
+    let operation = Operation::started(id, Purpose::Other);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            let value = operation.outcome().await?;
+            make(operation.id().0, value)
+        }),
+    }
+}
+
 /// An operation whose result is taken.
 pub(crate) fn taken<T: 'static>(
     id: u64,

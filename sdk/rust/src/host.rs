@@ -5,6 +5,7 @@ use std::time::Duration;
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use crate::bindings::nethost::plugin::{
+    accounts::{anonymous_granted, external, scram_final, scram_first, take_account, verify},
     bulk::{progress, receive_file, send_file, splice},
     clock::{monotonic, wall},
     datagram::Socket,
@@ -13,6 +14,10 @@ pub(crate) use crate::bindings::nethost::plugin::{
     random::{get_bytes as random_bytes, get_u64 as random_u64},
     storage::{Directory, File, named_directory, named_file, take_file, take_metadata, take_page},
     transport::{Connection, Group},
+};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use crate::testing::accounts::{
+    anonymous_granted, external, scram_final, scram_first, take_account, verify,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::bulk::{

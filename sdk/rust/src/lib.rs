@@ -111,6 +111,7 @@ mod executor;
 mod looping_call;
 mod stream;
 
+pub mod accounts;
 pub mod bulk;
 mod storage;
 

@@ -22,6 +22,8 @@ mod storage;
 
 mod escapes;
 
+mod accounts;
+
 use std::net::{IpAddr, SocketAddr};
 
 /// As the guest tells it.

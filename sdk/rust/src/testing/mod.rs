@@ -35,6 +35,7 @@
 //!
 //! [`Transcript`] and [`Peer`] play the same files against anything else, such as a real host over TCP.
 
+pub(crate) mod accounts;
 pub(crate) mod bulk;
 pub(crate) mod disk;
 mod host;
@@ -42,6 +43,7 @@ mod player;
 pub(crate) mod reactor;
 mod transcript;
 
+pub use accounts::Users;
 pub use bulk::Access;
 pub use host::{Grants, Host, SwapError};
 pub use player::{Chunking, Failure, Peer, Received, play, play_directory};

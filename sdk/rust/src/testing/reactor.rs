@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    accounts::Logins,
     bulk::{self, Move, Stored},
     disk::{Folder, Found, Watch},
 };
@@ -566,6 +567,7 @@ pub(crate) struct Reactor {
     pub(crate) watches: BTreeMap<u64, Watch>,
     pub(crate) found: HashMap<u64, Found>,
     pub(crate) moves: BTreeMap<u64, Move>,
+    pub(crate) logins: Logins,
     /// What came to something, and is told when the callback has returned.
     pub(crate) finished: VecDeque<(u64, Result<Value, Error>)>,
 }

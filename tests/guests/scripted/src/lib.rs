@@ -12,6 +12,7 @@
     reason = "a command that is wrong shall be seen"
 )]
 
+mod accounts;
 mod disk;
 
 mod bindings {
@@ -342,7 +343,9 @@ impl State {
             }
             return;
         }
-        if self.step_of_bulk(sender, target, word, rest) {
+        if self.step_of_bulk(sender, target, word, rest)
+            || self.step_of_accounts(sender, target, word, rest)
+        {
             return;
         }
         let peer = self.peer(target);
@@ -701,7 +704,7 @@ fn pattern(start: u64, count: u64) -> Vec<u8> {
 
 /// The first bytes as text, and how many there are.
 fn bytes_in_words(bytes: &[u8]) -> String {
-    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]);
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]);
     format!("{} {}", bytes.len(), start.escape_debug())
 }
 

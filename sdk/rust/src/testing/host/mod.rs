@@ -1,9 +1,10 @@
 //! A host for tests.
 
 mod datagrams;
+mod grants;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
@@ -11,9 +12,11 @@ use std::{
 };
 
 use datagrams::Bound;
+pub use grants::Grants;
 
 use super::{
-    bulk::{Access, Stored, error},
+    accounts::Users,
+    bulk::{Access, error},
     disk::Folder,
     reactor::{self, Connection, Ending, Intake, Sink, Step, Wire},
 };
@@ -63,11 +66,22 @@ impl<P: Protocol> Host<P> {
 
     /// Configures an instance that is granted these files and directories, in memory.
     pub fn start_with(config: &str, grants: Grants) -> Result<Self, String> {
+        Self::start_in(config, |reactor| {
+            reactor.files = grants.files;
+            reactor.folders = grants.folders;
+        })
+    }
+
+    /// Configures an instance that is granted these users.
+    pub fn start_with_users(config: &str, users: Users) -> Result<Self, String> {
+        Self::start_in(config, |reactor| reactor.logins.users = Some(users))
+    }
+
+    fn start_in(config: &str, set_up: impl FnOnce(&mut reactor::Reactor)) -> Result<Self, String> {
         executor::reset();
         reactor::with(|reactor| {
             *reactor = reactor::Reactor::default();
-            reactor.files = grants.files;
-            reactor.folders = grants.folders;
+            set_up(reactor);
         });
         instance::configure::<P>(config.to_owned())?;
         let mut host = Self {
@@ -556,6 +570,7 @@ impl<P: Protocol> Host<P> {
             reactor.resolves.retain(|_, asked| asked.owner != Some(id));
             reactor.moves.retain(|_, bytes| bytes.owner != Some(id));
             reactor.watches.retain(|_, watch| watch.owner != Some(id));
+            reactor.logins.lost(id);
             for step in behind {
                 let closed = error(ErrorCode::Closed, "the connection is lost");
                 match step {
@@ -686,40 +701,6 @@ impl<P: Protocol> fmt::Debug for Host<P> {
         f.debug_struct("Host")
             .field("connections", &self.peers.keys())
             .finish_non_exhaustive()
-    }
-}
-
-/// What a test grants an instance; all of it is in memory.
-#[derive(Debug, Default)]
-#[must_use = "it grants nothing until a host is started with it"]
-pub struct Grants {
-    files: HashMap<String, Rc<Stored>>,
-    folders: HashMap<String, Rc<Folder>>,
-}
-
-impl Grants {
-    /// Grants nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Grants a file with these contents.
-    pub fn file(mut self, name: &str, access: Access, contents: &[u8]) -> Self {
-        let stored = Stored::named(contents.to_vec(), access);
-        self.files.insert(name.to_owned(), stored);
-        self
-    }
-
-    /// Grants a directory with these files, and the directories that they are in.
-    pub fn directory<'a>(
-        mut self,
-        name: &str,
-        access: Access,
-        files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
-    ) -> Self {
-        let folder = Folder::new(access, files);
-        self.folders.insert(name.to_owned(), folder);
-        self
     }
 }
 
