@@ -307,7 +307,22 @@ pub fn nethost(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended 
     Host::spawn(command, None).ended()
 }
 
-/// As [`nethost`], with this as its standard input: at most what a pipe holds, 64 KiB.
+/// Runs `nethost` with each of the arguments, and sees that the help which it prints has these parts, and lines that fit a terminal.
+pub fn help_tells(cases: &[(&[&str], &[&str])]) {
+    for (arguments, parts) in cases {
+        let ended = nethost(*arguments);
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        for part in *parts {
+            let tells = ended.output.contains(part);
+            assert!(tells, "no {part} in\n{}", ended.output);
+        }
+        for line in ended.output.lines() {
+            assert!(line.chars().count() <= 100, "too long: {line}");
+        }
+    }
+}
+
+/// As [`nethost()`], with this as its standard input: at most what a pipe holds, 64 KiB.
 pub fn nethost_reading(
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     input: &str,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use nethost_tests::{
-    host::{Ended, nethost},
+    host::{Ended, help_tells, nethost},
     places::scratch,
 };
 use serde_json::Value;
@@ -260,20 +260,7 @@ fn help_tells_how_to_use_it() {
             ],
         ),
     ];
-    for (arguments, parts) in cases {
-        let ended = nethost(*arguments);
-        assert_eq!(ended.code, Some(0), "{}", ended.log);
-        for part in *parts {
-            assert!(
-                ended.output.contains(part),
-                "no {part} in\n{}",
-                ended.output
-            );
-        }
-        for line in ended.output.lines() {
-            assert!(line.chars().count() <= 100, "too long: {line}");
-        }
-    }
+    help_tells(cases);
     let ended = nethost(["completions", "bash"]);
     assert!(ended.output.contains("self-signed"));
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use nethost_tests::{
-    host::{Ended, Run, nethost, nethost_reading},
+    host::{Ended, Run, help_tells, nethost_reading},
     places::{self, guest, root, scratch},
     tls::run,
 };
@@ -306,20 +306,7 @@ fn help_tells_how_to_use_it() {
         ),
         (&["user", "list", "--help"], &["--json"]),
     ];
-    for (arguments, parts) in cases {
-        let ended = nethost(*arguments);
-        assert_eq!(ended.code, Some(0), "{}", ended.log);
-        for part in *parts {
-            assert!(
-                ended.output.contains(part),
-                "no {part} in\n{}",
-                ended.output
-            );
-        }
-        for line in ended.output.lines() {
-            assert!(line.chars().count() <= 100, "too long: {line}");
-        }
-    }
+    help_tells(cases);
 }
 
 /// Runs a program on a terminal, and answers its two questions.
