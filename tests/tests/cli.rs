@@ -392,7 +392,7 @@ fn what_is_asked_for_and_not_granted_is_said_with_the_flag() {
     }
     let plugin = Scripted::start_with(|run| run.arguments(["--allow-connect", "10.0.0.1:7"]));
     assert!(
-        !plugin.host.log().contains("not granted"),
+        !plugin.host.log().contains("not granted: connect"),
         "{}",
         plugin.host.log()
     );
