@@ -21,7 +21,7 @@ use crate::{server::pin, stats::Rounds};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Rounds of each server
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 21)]
     rounds: usize,
     /// Size of the file in MiB
     #[arg(long, default_value_t = 1024)]

@@ -144,6 +144,15 @@ impl Transport {
         }
     }
 
+    /// Lets the kernel hold back what does not fill a segment (tcp(7), TCP_CORK), or sends what it held. Only TCP has that.
+    pub(crate) fn set_cork(&self, cork: bool) {
+        if let Self::Tcp(stream) = self
+            && let Err(error) = rustix::net::sockopt::set_tcp_cork(stream, cork)
+        {
+            tracing::debug!(%error, "setting TCP_CORK");
+        }
+    }
+
     /// Returns whether the kernel can move its bytes by itself.
     pub(crate) fn is_bare(&self) -> bool {
         matches!(self, Self::Tcp(_) | Self::Unix(_))
