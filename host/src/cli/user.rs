@@ -1,12 +1,14 @@
 //! `nethost user`: the users whose passwords plugins have verified.
 
 use std::{
+    fs::File,
     io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use serde_json::json;
 
 use crate::{
@@ -259,6 +261,8 @@ fn judged<T>(result: Result<T, EditError>) -> anyhow::Result<T> {
 /// Asks for a password: on the terminal, or takes the first line of standard input.
 fn password() -> anyhow::Result<String> {
     let password = if io::stdin().is_terminal() {
+        // A prompt shows before echo is off, and between the two it would be on again.
+        let _quiet = Quiet::terminal();
         let ask = |prompt| rpassword::prompt_password(prompt).context("asking for the password");
         let password = ask("Password: ")?;
         if ask("Again: ")? != password {
@@ -286,6 +290,32 @@ fn password() -> anyhow::Result<String> {
         return Ok(password);
     };
     bail!(Mistake::new(reason))
+}
+
+/// Keeps the terminal from showing what is typed.
+#[derive(Debug)]
+struct Quiet {
+    terminal: File,
+    before: Termios,
+}
+
+impl Quiet {
+    /// Returns nothing if the process has no terminal.
+    fn terminal() -> Option<Self> {
+        let terminal = File::open("/dev/tty").ok()?;
+        let before = tcgetattr(&terminal).ok()?;
+        let mut after = before.clone();
+        after.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(&terminal, SetArg::TCSANOW, &after).ok()?;
+        Some(Self { terminal, before })
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // A terminal that has gone needs nothing back.
+        let _gone = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before);
+    }
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
