@@ -13,6 +13,7 @@
 //! * [`accounts`]: users that the operator named, and how their passwords are verified.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
 //! * `imports`: the host side of the contract, where the two meet.
+//! * `watch`: what came from files (certificates, users) is loaded again when they change.
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
 
 pub mod cli;
@@ -54,6 +55,8 @@ mod build;
 pub mod inspect;
 
 pub mod contract;
+
+mod watch;
 
 /// Writes an error and its causes as one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -10,7 +10,10 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest as _, Sha256};
 use toml_edit::{Document, Item, Key, TableLike};
 
-use super::{password::PasswordHash, scram::ScramKeys};
+use super::{
+    password::PasswordHash,
+    scram::{self, ScramKeys},
+};
 
 /// The users of a file, checked.
 #[derive(Debug)]
@@ -19,6 +22,10 @@ pub(crate) struct Users {
     /// What a user may log in as, and its name.
     names: HashMap<String, String>,
     certificates: HashMap<Fingerprint, String>,
+    /// Who has a password, in order: one of them stands in for each user that is not there.
+    pub(super) with_password: Vec<String>,
+    /// How often the passwords of most users are hashed for SCRAM.
+    pub(super) usual_iterations: u32,
     /// What is told of users that are not there derives from it.
     pub(super) secret: [u8; 32],
 }
@@ -64,6 +71,8 @@ impl Users {
             by_name: BTreeMap::new(),
             names: HashMap::new(),
             certificates: HashMap::new(),
+            with_password: Vec::new(),
+            usual_iterations: scram::ITERATIONS,
             secret: random(),
         };
         for (key, item) in reader.entries(document.as_table(), ROOT_KEYS, "the file")? {
@@ -85,7 +94,20 @@ impl Users {
                 }
             }
         }
+        users.prepare();
         Ok(users)
+    }
+
+    /// Finds out what an attempt to log in would otherwise take the longer for, the more users there are.
+    fn prepare(&mut self) {
+        let with_password = self.by_name.iter().filter(|(_, it)| it.password.is_some());
+        self.with_password = with_password.map(|(name, _)| name.clone()).collect();
+        let keys = self.by_name.values().filter_map(|it| it.scram.as_ref());
+        let mut all: Vec<_> = keys.map(ScramKeys::iterations).collect();
+        all.sort_unstable();
+        if let Some(usual) = all.get(all.len() / 2) {
+            self.usual_iterations = *usual;
+        }
     }
 
     fn add(&mut self, reader: &Reader<'_>, key: &Key, item: &Item) -> Result<(), Wrong> {

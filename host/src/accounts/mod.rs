@@ -57,9 +57,11 @@ use password::PasswordHash;
 use scram::{ClientFirst, Exchange, Malformed, ScramKeys};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use watch::{Stamp, Watch};
 
-use crate::transport::Address;
+use crate::{
+    transport::Address,
+    watch::{Snapshot, Watch},
+};
 
 /// The accounts of a service.
 #[derive(Debug)]
@@ -73,7 +75,8 @@ pub struct Accounts {
 #[derive(Debug)]
 struct Loaded {
     users: Arc<Users>,
-    stamp: Stamp,
+    /// What the file looked like before it was read.
+    snapshot: Snapshot,
 }
 
 /// Who somebody turned out to be.
@@ -149,19 +152,19 @@ impl InvalidUsers {
 impl Accounts {
     /// Loads a file, and looks at it every second from now on.
     pub fn load(path: &Path, service: &str) -> Result<Arc<Self>, UsersError> {
-        let stamp = Stamp::of(path);
+        let snapshot = Snapshot::of(path);
         let users = read(path)?;
         warn_of_readers(path, service);
         let this = Arc::new(Self {
             path: path.to_owned(),
             loaded: Mutex::new(Loaded {
                 users: Arc::new(users),
-                stamp,
+                snapshot,
             }),
             failures: Arc::default(),
             watch: Mutex::new(None),
         });
-        match Watch::start(service, &this) {
+        match Watch::start(service, [&this]) {
             Ok(watch) => *this.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch),
             Err(error) => tracing::error!(
                 service,
@@ -182,17 +185,17 @@ impl Accounts {
 
     /// Loads the file now; returns how many users there are. If it cannot be loaded, those that were loaded before stay.
     fn load_again(&self) -> Result<usize, UsersError> {
-        let stamp = Stamp::of(&self.path);
+        let snapshot = Snapshot::of(&self.path);
         let users = Arc::new(read(&self.path)?);
         let count = users.len();
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        *loaded = Loaded { users, stamp };
+        *loaded = Loaded { users, snapshot };
         Ok(count)
     }
 
-    fn stamp(&self) -> Stamp {
+    fn has_loaded_other(&self, snapshot: &Snapshot) -> bool {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.stamp
+        loaded.snapshot != *snapshot
     }
 
     fn users(&self) -> Arc<Users> {
@@ -216,7 +219,7 @@ impl Accounts {
         let permit = turn().await?;
         let (found, hash) = match users.find(user) {
             Some((name, it)) if it.password.is_some() => (Some((name, it)), it.password.clone()),
-            _ => (None, users.stand_in(user)),
+            _ => (None, users.stand_in(user).cloned()),
         };
         let hash = match hash {
             Some(hash) => hash,
@@ -270,7 +273,7 @@ impl Accounts {
             })
             .map(|(name, user)| Account::of(name, user));
         let keys = keys.unwrap_or_else(|| {
-            ScramKeys::seeming(&users.secret, &first.user, users.usual_iterations())
+            ScramKeys::seeming(&users.secret, &first.user, users.usual_iterations)
         });
         let nonce = BASE64_STANDARD_NO_PAD.encode(file::random::<18>());
         let (exchange, message) = Exchange::begin(&first, keys, &nonce);
@@ -306,27 +309,14 @@ impl Accounts {
 
 impl Users {
     /// Returns the hash to verify for a user that is not there, or has none: another user's, always the same one.
-    fn stand_in(&self, user: &str) -> Option<PasswordHash> {
+    fn stand_in(&self, user: &str) -> Option<&PasswordHash> {
         let hash = scram::hmac(&self.secret, &[b"stand-in ", user.as_bytes()]);
         let number = hash
             .first_chunk()
             .map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        let hashes: Vec<_> = self
-            .iter()
-            .filter_map(|(_, user)| user.password.as_ref())
-            .collect();
-        let at = number.checked_rem(u64::try_from(hashes.len()).ok()?)?;
-        hashes.get(usize::try_from(at).ok()?).copied().cloned()
-    }
-
-    /// Returns how often the passwords of most users are hashed for SCRAM.
-    fn usual_iterations(&self) -> u32 {
-        let mut all: Vec<_> = self
-            .iter()
-            .filter_map(|(_, user)| user.scram.as_ref().map(ScramKeys::iterations))
-            .collect();
-        all.sort_unstable();
-        all.get(all.len() / 2).copied().unwrap_or(scram::ITERATIONS)
+        let at = number.checked_rem(u64::try_from(self.with_password.len()).ok()?)?;
+        let name = self.with_password.get(usize::try_from(at).ok()?)?;
+        self.find(name)?.1.password.as_ref()
     }
 }
 

@@ -1,9 +1,7 @@
 use std::fs;
 
-use super::{
-    watch::{Look, Watcher},
-    *,
-};
+use super::*;
+use crate::watch::{Look, Watcher};
 
 const ANN: &str =
     "[users.ann]\ngroups = [\"staff\"]\nhome = \"people/ann\"\naliases = [\"a@example.net\"]\n";
@@ -72,7 +70,7 @@ fn a_changed_file_is_loaded_once_it_has_settled_and_a_bad_one_is_not() {
     fs::write(&path, ANN).unwrap();
     let accounts = Accounts::load(&path, "test").unwrap();
     // The one that runs already may be faster; what is asked is the state.
-    let mut watcher = Watcher::new("test", &accounts);
+    let mut watcher = Watcher::new("test", [&accounts]);
     let count = || accounts.users().len();
     fs::write(&path, format!("{ANN}[users.bob]\n")).unwrap();
     watcher.look(Look::AtOnce);
@@ -99,6 +97,6 @@ fn the_iterations_of_a_user_that_is_not_there_are_the_usual_ones() {
         .enumerate()
         .map(|(at, it)| format!("[users.u{at}]\nscram-sha-256 = \"{}\"\n", keys(*it)))
         .collect();
-    assert_eq!(users(&text).usual_iterations(), 4096);
-    assert_eq!(users("").usual_iterations(), scram::ITERATIONS);
+    assert_eq!(users(&text).usual_iterations, 4096);
+    assert_eq!(users("").usual_iterations, scram::ITERATIONS);
 }

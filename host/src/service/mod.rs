@@ -30,7 +30,8 @@ use crate::{
     manifest::Isolation,
     plugin::Plugin,
     reactor::{Handler, Holdings, Program, WorkerHandle, abort_on_panic},
-    tls::{TlsError, watch::Watch},
+    tls::TlsError,
+    watch::Watch,
 };
 
 /// The worker threads, and the services on them.

@@ -1,15 +1,16 @@
 //! Where certificates are: files, directories, and whether they changed.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, Metadata},
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use super::TlsError;
-use crate::endpoint::{Certificate, TlsOptions};
+use crate::{
+    endpoint::{Certificate, TlsOptions},
+    watch::Snapshot,
+};
 
 /// A certificate chain's file, and the key's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,61 +98,31 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     Ok(bytes)
 }
 
-/// What the files of a listener looked like at one moment, without their content.
-///
-/// Metadata is looked at again and again, rather than waiting for the kernel's word (inotify): that word does not come for a file behind a symbolic link
-/// that now points elsewhere (certbot, Kubernetes), nor from a network file system.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Snapshot(BTreeMap<PathBuf, Option<Stamp>>);
-
-/// What changes when a file is written, replaced or linked elsewhere. Nothing is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Snapshot {
-    /// Looks at the files that options name. What cannot be looked at counts as absent.
-    pub(super) fn take(options: &TlsOptions) -> Self {
-        let mut snapshot = Self::default();
-        for Certificate { path, key } in &options.certificates {
-            let mut sources = Vec::new();
-            if path.is_dir() {
-                // A directory that cannot be listed shows nothing, and loading it says why.
-                let _ = list(path, &mut sources);
-            } else {
-                snapshot.look(path);
-            }
-            for source in &sources {
-                snapshot.look(&source.chain);
-                if let Some(key) = &source.key {
-                    snapshot.look(key);
-                }
-            }
-            if let Some(key) = key {
-                snapshot.look(key);
+/// Looks at the files that options name, without reading them.
+pub(super) fn look(options: &TlsOptions) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for Certificate { path, key } in &options.certificates {
+        let mut sources = Vec::new();
+        if path.is_dir() {
+            // A directory that cannot be listed shows nothing, and loading it says why.
+            let _ = list(path, &mut sources);
+        } else {
+            snapshot.add(path);
+        }
+        for source in &sources {
+            snapshot.add(&source.chain);
+            if let Some(key) = &source.key {
+                snapshot.add(key);
             }
         }
-        if let Some(ca) = &options.ca {
-            snapshot.look(ca);
+        if let Some(key) = key {
+            snapshot.add(key);
         }
-        snapshot
     }
-
-    fn look(&mut self, path: &Path) {
-        let stamp = fs::metadata(path).ok().map(|metadata| Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        });
-        self.0.insert(path.to_owned(), stamp);
+    if let Some(ca) = &options.ca {
+        snapshot.add(ca);
     }
+    snapshot
 }
 
 /// Adds the certificates of a directory.
@@ -365,8 +336,8 @@ mod tests {
             ca: Some(ca.clone()),
             ..showing(&folder.path(""))
         };
-        let mut before = Snapshot::take(&options);
-        assert_eq!(before, Snapshot::take(&options));
+        let mut before = look(&options);
+        assert_eq!(before, look(&options));
         let steps: [(&str, &dyn Fn()); 6] = [
             ("rename over", &|| {
                 fs::rename(folder.path("new.tmp"), folder.path("a.pem")).unwrap();
@@ -389,13 +360,13 @@ mod tests {
         ];
         for (what, change) in steps {
             change();
-            let after = Snapshot::take(&options);
+            let after = look(&options);
             assert_ne!(before, after, "{what}");
             before = after;
         }
         // What is not for TLS does not matter.
         folder.write("notes.txt", "");
-        assert_eq!(before, Snapshot::take(&options));
+        assert_eq!(before, look(&options));
     }
 
     #[test]
@@ -406,9 +377,9 @@ mod tests {
         }
         symlink("v1", folder.path("current")).unwrap();
         let options = showing(&folder.path("current/tls.crt"));
-        let before = Snapshot::take(&options);
+        let before = look(&options);
         symlink("v2", folder.path("next")).unwrap();
         fs::rename(folder.path("next"), folder.path("current")).unwrap();
-        assert_ne!(before, Snapshot::take(&options));
+        assert_ne!(before, look(&options));
     }
 }

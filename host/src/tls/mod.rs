@@ -22,7 +22,7 @@ pub(crate) mod client;
 
 pub(crate) mod info;
 
-pub(crate) mod watch;
+mod watch;
 
 #[cfg(test)]
 mod testing;

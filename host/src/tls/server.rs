@@ -18,10 +18,12 @@ use rustls::{
 use super::{
     TlsError, alpn,
     certificates::{Certificates, trusted},
-    files::Snapshot,
-    provider, versions,
+    files, provider, versions,
 };
-use crate::endpoint::{ClientAuth, TlsOptions};
+use crate::{
+    endpoint::{ClientAuth, TlsOptions},
+    watch::Snapshot,
+};
 
 /// The TLS side of one listener. Cheap to clone through `Arc`; shared by all workers.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ struct Current {
 impl ServerTls {
     /// Loads everything that the options name.
     pub(crate) fn load(options: &TlsOptions) -> Result<Arc<Self>, TlsError> {
-        let snapshot = Snapshot::take(options);
+        let snapshot = files::look(options);
         let certificates = Certificates::load(&options.certificates)?;
         tracing::info!("loaded the certificates of {certificates}");
         let resolver = Arc::new(Resolver(RwLock::new(Arc::new(certificates))));
@@ -93,7 +95,7 @@ impl ServerTls {
             .reloading
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let snapshot = self.look();
+        let snapshot = files::look(&self.options);
         let certificates = Arc::new(Certificates::load(&self.options.certificates)?);
         let authorities = Arc::new(authorities(&self.options)?);
         let has_new_authorities = self.read().authorities.roots != authorities.roots;
@@ -121,16 +123,16 @@ impl ServerTls {
     /// Returns whether the files differ (which there are, inode, size, times) from those that were loaded.
     #[cfg(test)]
     pub(crate) fn has_changed(&self) -> bool {
-        self.differs(&self.look())
+        self.has_loaded_other(&files::look(&self.options))
     }
 
-    /// Looks at the files, without reading them.
-    pub(super) fn look(&self) -> Snapshot {
-        Snapshot::take(&self.options)
+    /// Returns what the listener's URL says.
+    pub(super) fn options(&self) -> &TlsOptions {
+        &self.options
     }
 
     /// Returns whether files that look like this are others than those that were loaded.
-    pub(super) fn differs(&self, snapshot: &Snapshot) -> bool {
+    pub(super) fn has_loaded_other(&self, snapshot: &Snapshot) -> bool {
         self.read().snapshot != *snapshot
     }
 
