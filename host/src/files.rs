@@ -96,22 +96,28 @@ impl FromStr for FileGrant {
     type Err = InvalidFileGrant;
 
     fn from_str(text: &str) -> Result<Self, InvalidFileGrant> {
-        let invalid = || InvalidFileGrant(text.to_owned());
-        let (name, rest) = text.split_once('=').ok_or_else(invalid)?;
-        let (path, mode) = if let Some(path) = rest.strip_suffix(":rw") {
-            (path, FileMode::ReadWrite)
-        } else {
-            (rest.strip_suffix(":ro").unwrap_or(rest), FileMode::ReadOnly)
-        };
-        if name.is_empty() || path.is_empty() {
-            return Err(invalid());
-        }
+        let (name, path, mode) =
+            parse_grant(text).ok_or_else(|| InvalidFileGrant(text.to_owned()))?;
         Ok(Self {
             name: name.to_owned(),
-            path: Path::new(path).to_owned(),
-            mode,
+            path: path.to_owned(),
+            mode: mode.unwrap_or(FileMode::ReadOnly),
         })
     }
+}
+
+/// Reads `NAME=PATH`, with `:ro` or `:rw` after it or not.
+pub(crate) fn parse_grant(text: &str) -> Option<(&str, &Path, Option<FileMode>)> {
+    let (name, rest) = text.split_once('=')?;
+    let (path, mode) = if let Some(path) = rest.strip_suffix(":rw") {
+        (path, Some(FileMode::ReadWrite))
+    } else if let Some(path) = rest.strip_suffix(":ro") {
+        (path, Some(FileMode::ReadOnly))
+    } else {
+        (rest, None)
+    };
+    let is_whole = !name.is_empty() && !path.is_empty();
+    is_whole.then_some((name, Path::new(path), mode))
 }
 
 impl std::fmt::Display for FileMode {
@@ -281,13 +287,11 @@ impl HostFile {
 
     /// Reads what is in memory already; [`io::ErrorKind::WouldBlock`] if that needs the disk.
     ///
-    /// A file system that cannot tell (`EOPNOTSUPP`) is asked as if it was all in memory.
+    /// A file system that cannot tell (`EOPNOTSUPP`) may need the disk for anything.
     pub(crate) fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let read = |buffer: &mut [u8], flags| {
-            preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, flags)
-        };
-        match read(buffer, ReadWriteFlags::NOWAIT) {
-            Err(Errno::OPNOTSUPP) => Ok(read(buffer, ReadWriteFlags::empty())?),
+        let buffers = &mut [IoSliceMut::new(buffer)];
+        match preadv2(&self.file, buffers, offset, ReadWriteFlags::NOWAIT) {
+            Err(Errno::OPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
             other => Ok(other?),
         }
     }

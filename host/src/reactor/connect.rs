@@ -144,15 +144,13 @@ async fn begin(
     if tcp.security == Security::Clear {
         return Ok(transport);
     }
-    let (tls, options) = (outbound.tls.clone(), tcp.options.tls.clone());
+    let (tls, options) = (&outbound.tls, &tcp.options.tls);
     let name = options.server_name.clone();
     let name = server_name(&name.unwrap_or_else(|| tcp.host.to_string()))
         .map_err(|error| OperationError::new(ErrorKind::Invalid, error.to_string()))?;
-    // The first time it reads the system's trust anchors.
-    let config = tokio::task::spawn_blocking(move || tls.config(&options)).await;
-    let config = config
-        .map_err(std::io::Error::other)?
-        .map_err(|error| OperationError::new(ErrorKind::Tls, crate::chain(&error)))?;
+    let config = tls.config_for(options).await;
+    let config =
+        config.map_err(|error| OperationError::new(ErrorKind::Tls, crate::chain(&error)))?;
     let mut stream = TlsStream::client(transport, config, name)?;
     std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
     Ok(Transport::Tls(Box::new(stream)))

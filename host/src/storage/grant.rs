@@ -1,15 +1,11 @@
 //! Leave to use a directory, as the operator writes it.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{io, path::PathBuf, str::FromStr};
 
 use thiserror::Error;
 
 use super::{Directory, Quota};
-use crate::files::FileMode;
+use crate::files::{FileMode, parse_grant};
 
 /// Leave to use one directory and everything in it: `NAME=PATH`, `NAME=PATH:ro` or `NAME=PATH:rw`.
 ///
@@ -58,21 +54,11 @@ impl FromStr for DirectoryGrant {
     type Err = InvalidDirectoryGrant;
 
     fn from_str(text: &str) -> Result<Self, InvalidDirectoryGrant> {
-        let invalid = || InvalidDirectoryGrant::Directory(text.to_owned());
-        let (name, rest) = text.split_once('=').ok_or_else(invalid)?;
-        let (path, mode) = if let Some(path) = rest.strip_suffix(":rw") {
-            (path, Some(FileMode::ReadWrite))
-        } else if let Some(path) = rest.strip_suffix(":ro") {
-            (path, Some(FileMode::ReadOnly))
-        } else {
-            (rest, None)
-        };
-        if name.is_empty() || path.is_empty() {
-            return Err(invalid());
-        }
+        let (name, path, mode) =
+            parse_grant(text).ok_or_else(|| InvalidDirectoryGrant::Directory(text.to_owned()))?;
         Ok(Self {
             name: name.to_owned(),
-            path: Path::new(path).to_owned(),
+            path: path.to_owned(),
             mode,
         })
     }

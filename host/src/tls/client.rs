@@ -3,7 +3,9 @@
 use std::{
     collections::VecDeque,
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
 };
 
 use rustls::{
@@ -11,6 +13,7 @@ use rustls::{
     client::{ResolvesClientCert, Resumption},
     sign::SingleCertAndKey,
 };
+use tokio::task::JoinHandle;
 
 use super::{
     TlsError, alpn,
@@ -35,12 +38,55 @@ pub struct ClientTls {
     /// None: the system's, which nobody has asked for yet.
     roots: Mutex<Option<Arc<RootCertStore>>>,
     certificate: Option<Arc<dyn ResolvesClientCert>>,
-    /// The oldest first.
-    configs: Mutex<VecDeque<(Kind, Arc<ClientConfig>)>>,
+    configs: Mutex<Configs>,
 }
+
+/// Those that were used last, the oldest first.
+#[derive(Debug, Default)]
+struct Configs(VecDeque<(Kind, Arc<ClientConfig>)>);
 
 /// What configs differ in.
 type Kind = (Vec<String>, TlsVersion);
+
+fn kind(options: &TlsOptions) -> Kind {
+    (options.alpn.clone(), options.min_version)
+}
+
+/// A config that is there, or being made.
+#[derive(Debug)]
+pub(crate) enum Configuring {
+    Known(Arc<ClientConfig>),
+    Making(JoinHandle<Result<Arc<ClientConfig>, TlsError>>),
+}
+
+impl Future for Configuring {
+    type Output = Result<Arc<ClientConfig>, TlsError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Known(config) => Poll::Ready(Ok(config.clone())),
+            Self::Making(made) => Pin::new(made)
+                .poll(cx)
+                .map(|made| made.map_err(TlsError::Interrupted).flatten()),
+        }
+    }
+}
+
+impl Configs {
+    fn find(&mut self, kind: &Kind) -> Option<Arc<ClientConfig>> {
+        let at = self.0.iter().position(|(known, _)| known == kind)?;
+        let (kind, config) = self.0.remove(at)?;
+        self.0.push_back((kind, config.clone()));
+        Some(config)
+    }
+
+    fn add(&mut self, kind: Kind, config: Arc<ClientConfig>) {
+        if self.0.len() >= CONFIGS {
+            self.0.pop_front();
+        }
+        self.0.push_back((kind, config));
+    }
+}
 
 impl Default for ClientTls {
     /// Trusts whom the system trusts, and shows no certificate.
@@ -77,29 +123,35 @@ impl ClientTls {
         Ok(Arc::new(Self {
             roots: Mutex::new(roots),
             certificate,
-            configs: Mutex::new(VecDeque::new()),
+            configs: Mutex::default(),
         }))
     }
 
     /// Returns the config for one connection: what it offers, and the oldest version that it takes. The same options get the same config, so that a
     /// session can be resumed by a later connection to the same server.
     ///
-    /// The first call may read the system's trust anchors, which takes some milliseconds.
-    pub(crate) fn config(&self, options: &TlsOptions) -> Result<Arc<ClientConfig>, TlsError> {
-        let kind = (options.alpn.clone(), options.min_version);
-        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = configs.iter().position(|(known, _)| *known == kind) {
-            // The one that was used last goes last.
-            if let Some((kind, config)) = configs.remove(at) {
-                configs.push_back((kind, config.clone()));
-                return Ok(config);
+    /// One that was made before is there at once. To make another may mean to read the system's trust anchors, so a thread does it that may wait for the disk.
+    pub(crate) fn config_for(self: &Arc<Self>, options: &TlsOptions) -> Configuring {
+        // Who holds the lock may be reading.
+        let known = self.configs.try_lock().ok();
+        match known.and_then(|mut configs| configs.find(&kind(options))) {
+            Some(config) => Configuring::Known(config),
+            None => {
+                let (this, options) = (self.clone(), options.clone());
+                Configuring::Making(tokio::task::spawn_blocking(move || this.config(&options)))
             }
         }
-        let config = Arc::new(self.make(options)?);
-        if configs.len() >= CONFIGS {
-            configs.pop_front();
+    }
+
+    /// As [`Self::config_for`], in this thread.
+    pub(super) fn config(&self, options: &TlsOptions) -> Result<Arc<ClientConfig>, TlsError> {
+        let kind = kind(options);
+        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = configs.find(&kind) {
+            return Ok(config);
         }
-        configs.push_back((kind, config.clone()));
+        let config = Arc::new(self.make(options)?);
+        configs.add(kind, config.clone());
         Ok(config)
     }
 

@@ -107,6 +107,9 @@ pub enum TlsError {
         /// What was tried.
         reason: String,
     },
+    /// The thread that was to set it up has ended.
+    #[error("setting up TLS was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
     /// The library cannot be set up.
     #[error("setting up TLS")]
     Setup(#[source] rustls::Error),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustls::ClientConfig;
-use tokio::{task::JoinHandle, time::Sleep};
+use tokio::time::Sleep;
 
 use super::{Connection, Phase, Reading};
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         handler::{CloseReason, ErrorKind, Id, OperationError, Outcome, Value},
         outbox::Outbox,
     },
-    tls::{info::TlsInfo, server::ServerTls},
+    tls::{client::Configuring, info::TlsInfo, server::ServerTls},
     transport::{
         Transport,
         tls::{TlsStream, failure, server_name},
@@ -66,7 +66,7 @@ struct Securing {
     /// Runs from when everything before it is with the kernel.
     timer: Option<Pin<Box<Sleep>>>,
     /// As the client: whom it trusts.
-    config: Option<JoinHandle<io::Result<Arc<ClientConfig>>>>,
+    config: Option<Configuring>,
 }
 
 /// What takes the received bytes in place of the session.
@@ -422,21 +422,18 @@ impl Connection {
         })
     }
 
-    /// Asks whom the service trusts: the first time that reads the system's trust anchors, in a thread that may wait for the disk.
+    /// Asks whom the service trusts.
     fn poll_client_config(
         &self,
-        asked: &mut Option<JoinHandle<io::Result<Arc<ClientConfig>>>>,
+        asked: &mut Option<Configuring>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Arc<ClientConfig>>> {
         let asked = asked.get_or_insert_with(|| {
-            let tls = self.holdings.program().tls.clone();
-            tokio::task::spawn_blocking(move || {
-                let config = tls.config(&TlsOptions::default());
-                config.map_err(|error| io::Error::other(crate::chain(&error)))
-            })
+            let tls = &self.holdings.program().tls;
+            tls.config_for(&TlsOptions::default())
         });
         let config = ready!(Pin::new(asked).poll(cx));
-        Poll::Ready(config.map_err(io::Error::other).flatten())
+        Poll::Ready(config.map_err(|error| io::Error::other(crate::chain(&error))))
     }
 
     fn secure_as_server(&self) -> io::Result<()> {
