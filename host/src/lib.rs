@@ -14,6 +14,7 @@
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `watch`: what came from files (certificates, users) is loaded again when they change.
+//! * `daemon`: readiness, giving up root, pid file: what a service manager expects.
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
 
 pub mod cli;
@@ -57,6 +58,8 @@ pub mod inspect;
 pub mod contract;
 
 mod watch;
+
+mod daemon;
 
 /// Writes an error and its causes as one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
