@@ -2,7 +2,10 @@
 
 use std::{thread, time::Duration};
 
-use wasmtime::{Cache, Config, Engine as Wasmtime, WasmBacktraceDetails, component::Linker};
+use wasmtime::{
+    Cache, Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails, component::Linker,
+};
 
 use crate::{imports, instance::State};
 
@@ -13,18 +16,63 @@ pub struct Engine {
     linker: Linker<State>,
 }
 
+/// What a pool of instances has room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolSize {
+    /// Components at a time.
+    pub(crate) instances: usize,
+    /// Linear memories of one component.
+    pub(crate) memories_each: u32,
+    /// Tables of one component.
+    pub(crate) tables_each: u32,
+    /// Bytes of the largest memory.
+    pub(crate) memory: usize,
+    /// Elements of the largest table.
+    pub(crate) table_elements: usize,
+}
+
 impl Engine {
     /// Makes an engine and starts its ticker, which ends with the engine.
     ///
-    /// Memory of instances is allocated on demand. Compiled code is kept in wasmtime's own cache (`~/.cache/wasmtime`), so a second start
+    /// What an instance needs is allocated on demand. Compiled code is kept in wasmtime's own cache (`~/.cache/wasmtime`), so a second start
     /// with the same plugin does not compile; without a writable cache folder it does, and the log says so.
     pub fn new() -> wasmtime::Result<Self> {
+        Self::with(InstanceAllocationStrategy::OnDemand)
+    }
+
+    /// As [`Self::new`], but instances come from a pool, which makes thousands of them cheap. It is sized for one plugin.
+    pub(crate) fn pooling(size: &PoolSize) -> wasmtime::Result<Self> {
+        let count = |each: u32| -> u32 {
+            let instances = u32::try_from(size.instances).unwrap_or(u32::MAX);
+            instances.saturating_mul(each)
+        };
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(count(1))
+            // Those of one component are not counted here: the memories and tables that they bring are.
+            .total_core_instances(u32::MAX)
+            .total_memories(count(size.memories_each))
+            .total_tables(count(size.tables_each))
+            .max_memories_per_component(size.memories_each)
+            .max_memories_per_module(size.memories_each)
+            .max_tables_per_component(size.tables_each)
+            .max_tables_per_module(size.tables_each)
+            .max_memory_size(size.memory)
+            .table_elements(size.table_elements)
+            .max_core_instance_size(LARGEST_INSTANCE)
+            .max_component_instance_size(LARGEST_INSTANCE)
+            // What a connection leaves behind goes back to the system.
+            .max_unused_warm_slots(WARM_SLOTS);
+        Self::with(InstanceAllocationStrategy::Pooling(pool))
+    }
+
+    fn with(allocation: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config
             // Measured: the same calls cost three times as much with it.
             .concurrency_support(false)
             .epoch_interruption(true)
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+            .allocation_strategy(allocation)
             .cache(cache());
         let wasmtime = Wasmtime::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
@@ -52,6 +100,13 @@ impl std::fmt::Debug for Engine {
 /// The time between two epochs: a callback that takes longer is looked at that often. 10 ms: a hundred wake-ups a second are not to be seen in a
 /// profile, and a deadline of 50 ms is kept within a fifth.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// Bytes of what wasmtime keeps for one instance beside memories and tables: 16 MiB, so that it refuses none for it.
+const LARGEST_INSTANCE: usize = 16 << 20;
+
+/// Slots of a pool whose memory is kept for the next instance: 100, as wasmtime has it; the first connections after others ended are quick, and
+/// a flood leaves nothing behind.
+const WARM_SLOTS: u32 = 100;
 
 fn tick(engine: &Wasmtime) -> wasmtime::Result<()> {
     let engine = engine.weak();

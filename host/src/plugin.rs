@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -15,7 +16,7 @@ use crate::{
     engine::Engine,
     inspect::{self, Description, Unfit},
     instance::State,
-    manifest::Manifest,
+    manifest::{Isolation, Manifest},
 };
 
 /// A component that is ready to be instantiated on any worker.
@@ -26,6 +27,15 @@ pub struct Plugin {
     pub manifest: Manifest,
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: ExportIndices,
+    /// What it was made from, if it may have to be compiled again for a pool.
+    source: Option<Source>,
+}
+
+/// A component, and the names of what it exports.
+#[derive(Clone)]
+struct Source {
+    bytes: Arc<[u8]>,
+    exports: Arc<[String]>,
 }
 
 /// Which of the contract's exports the component has.
@@ -85,6 +95,20 @@ impl Plugin {
         })
     }
 
+    /// Loads the same component into another engine.
+    pub(crate) fn load_again(&self, engine: &Engine) -> Result<Self, LoadError> {
+        let refused = |reason| LoadError::Refused {
+            path: self.path.clone(),
+            reason,
+        };
+        let Source { bytes, exports } = self.source.as_ref().ok_or_else(|| {
+            refused(wasmtime::Error::msg(
+                "it does not permit isolation `connection`",
+            ))
+        })?;
+        Self::compile(engine, &self.path, bytes, self.manifest.clone(), exports).map_err(refused)
+    }
+
     /// Returns whether the plugin's state can move to another version.
     pub fn can_swap(&self) -> bool {
         self.exports.swap.is_some()
@@ -111,6 +135,11 @@ impl Plugin {
                 .iter()
                 .any(|export| export.contains(&format!("/{interface}@")))
         };
+        let is_poolable = manifest.isolation.contains(&Isolation::Connection);
+        let source = is_poolable.then(|| Source {
+            bytes: bytes.into(),
+            exports: exports.into(),
+        });
         let exports = ExportIndices {
             handler: handler::GuestIndices::new(&pre)?,
             deferred_handler: has("deferred-handler")
@@ -133,6 +162,7 @@ impl Plugin {
             manifest,
             pre,
             exports,
+            source,
         })
     }
 }

@@ -58,6 +58,12 @@ impl Running {
         Self::start_with(program, listen, component, "{}", Isolation::Service, 1)
     }
 
+    /// Starts one with an instance for each connection, on two workers.
+    pub fn limited_each(limits: Limits, component: &Path) -> Self {
+        let program = program(limits);
+        Self::start_with(program, &[TCP], component, "{}", Isolation::Connection, 2)
+    }
+
     /// Returns where a listener is.
     pub fn address_of(&self, index: usize) -> SocketAddr {
         let url = self.service.listening().get(index);

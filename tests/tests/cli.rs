@@ -126,8 +126,8 @@ fn what_is_typed_wrongly_exits_2_and_names_it() {
             &["process", "worker", "service"],
         ),
         (
-            &["run", echo, "--isolation", "connection"],
-            &["connection", "worker, service"],
+            &["run", irc, "--isolation", "connection"],
+            &["connection", "only service"],
         ),
         (
             &["run", irc, "--isolation", "worker"],

@@ -119,7 +119,7 @@ fn a_second_signal_stops_at_once() {
 
 #[test]
 fn clients_that_wait_in_the_queue_are_served_and_no_others() {
-    for (isolation, workers) in [("service", "1"), ("worker", "2")] {
+    for (isolation, workers) in [("service", "1"), ("worker", "2"), ("connection", "2")] {
         let host = Run::of(plugin("echo"))
             .arguments(["--isolation", isolation, "--workers", workers])
             .arguments(["--drain-timeout", "18s"])

@@ -1,6 +1,10 @@
 //! Services: a plugin with its listeners, grants, limits and config, from start to stop.
 
+mod alone;
+
 mod listening;
+
+mod pool;
 
 mod slot;
 
@@ -19,6 +23,8 @@ use std::{
 };
 
 use listening::{Listening, Socket};
+use pool::Admission;
+pub use pool::PoolError;
 use slot::Slot;
 pub use swap::{SwapError, Swapped};
 use thiserror::Error;
@@ -79,6 +85,8 @@ pub struct Service {
     /// The workers that have an instance of it, by their index.
     workers: BTreeMap<usize, WorkerHandle>,
     listening: Listening,
+    /// With isolation `connection`: how many instances there may be.
+    admission: Option<Arc<Admission>>,
     stop: watch::Sender<bool>,
     /// None if no listener has certificates.
     certificates: Option<Watch>,
@@ -110,9 +118,15 @@ pub enum ServiceError {
         #[source]
         error: TlsError,
     },
-    /// The isolation is not there yet.
-    #[error("isolation `{0}` is not implemented yet; use `worker` or `service`")]
-    Isolation(Isolation),
+    /// The plugin cannot have an instance for each connection.
+    #[error("isolation `connection` of {service}")]
+    Pool {
+        /// The service.
+        service: String,
+        /// Why not.
+        #[source]
+        error: PoolError,
+    },
     /// The plugin did not start.
     #[error("plugin `{service}` did not start")]
     Start {
@@ -143,7 +157,7 @@ impl ServiceError {
     pub fn is_mistake(&self) -> bool {
         matches!(
             self,
-            Self::Isolation(_)
+            Self::Pool { .. }
                 | Self::Tls { .. }
                 | Self::NoDatagrams { .. }
                 | Self::Start {
@@ -181,7 +195,9 @@ impl Host {
         } = spec;
         let program = Arc::new(program);
         let workers: BTreeMap<_, _> = match isolation {
-            Isolation::Worker => self.workers.iter().cloned().enumerate().collect(),
+            Isolation::Worker | Isolation::Connection => {
+                self.workers.iter().cloned().enumerate().collect()
+            }
             // One service after the other, so that they spread over the workers.
             Isolation::Service => {
                 let index = id.0 % self.workers.len().max(1);
@@ -191,7 +207,6 @@ impl Host {
                     .into_iter()
                     .collect()
             }
-            Isolation::Connection => return Err(ServiceError::Isolation(isolation)),
         };
         let takes_datagrams = match &protocol {
             Protocol::Plugin { plugin, .. } => plugin.takes_datagrams(),
@@ -205,6 +220,10 @@ impl Host {
         if let Some(udp) = udp.filter(|_| !takes_datagrams) {
             return Err(no_datagrams(udp.to_string()));
         }
+        let (protocol, admission) = match isolation {
+            Isolation::Connection => pooled(protocol, &program, workers.len())?,
+            Isolation::Worker | Isolation::Service => (protocol, None),
+        };
         let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
         // Of one that somebody else opened it is known only now.
         let udp = sockets.iter().find(|socket| socket.is_datagrams());
@@ -216,6 +235,7 @@ impl Host {
             program,
             workers,
             listening,
+            admission,
             stop: watch::Sender::new(false),
             certificates: None,
             swapping: Mutex::new(()),
@@ -347,10 +367,11 @@ impl Service {
         let id = self.id;
         for worker in self.workers.values() {
             let (program, protocol) = (self.program.clone(), protocol.clone());
+            let admission = self.admission.clone();
             worker
                 .call(move |worker, opened| {
                     // Who waits for it is gone only if the host goes.
-                    let _gone = opened.send(Slot::open(id, worker, program, protocol));
+                    let _gone = opened.send(Slot::open(id, worker, program, protocol, admission));
                 })
                 .await
                 .ok_or(ServiceError::WorkerEnded)?
@@ -391,6 +412,24 @@ impl Service {
             worker.run(move |_| Slot::close(id));
         }
     }
+}
+
+/// Loads a plugin into a pool of instances. Native code has no instances, so it needs none.
+fn pooled(
+    protocol: Protocol,
+    program: &Program,
+    spare: usize,
+) -> Result<(Protocol, Option<Arc<Admission>>), ServiceError> {
+    let Protocol::Plugin { plugin, config } = protocol else {
+        return Ok((protocol, None));
+    };
+    let made = Admission::make(&plugin, &program.limits, spare);
+    let (admission, plugin) = made.map_err(|error| ServiceError::Pool {
+        service: program.service.clone(),
+        error,
+    })?;
+    let plugin = Arc::new(plugin);
+    Ok((Protocol::Plugin { plugin, config }, Some(admission)))
 }
 
 impl std::fmt::Debug for Protocol {

@@ -19,7 +19,9 @@ use tokio::{
 
 use super::{
     Protocol, ServiceId,
+    alone::Alone,
     listening::{GivenStream, Listener, Socket, Sockets, Source},
+    pool::Admission,
 };
 use crate::{
     endpoint::Security,
@@ -46,6 +48,8 @@ pub(super) struct Slot {
     program: Arc<Program>,
     pub(super) protocol: RefCell<Protocol>,
     pub(super) running: RefCell<Option<Running>>,
+    /// With isolation `connection`: the instances that have a connection. The one that is running serves datagrams, and shows that the plugin starts.
+    alone: Option<Rc<Alone>>,
     /// A new version, made but not yet in charge.
     pub(super) staged: RefCell<Option<Rc<Instance>>>,
     acceptors: RefCell<Vec<JoinHandle<()>>>,
@@ -95,12 +99,14 @@ impl Slot {
         worker: &Rc<Worker>,
         program: Arc<Program>,
         protocol: Protocol,
+        admission: Option<Arc<Admission>>,
     ) -> Result<(), StartError> {
         let slot = Rc::new(Self {
             worker: worker.clone(),
             program,
             protocol: RefCell::new(protocol),
             running: RefCell::default(),
+            alone: admission.map(Alone::new),
             staged: RefCell::default(),
             acceptors: RefCell::default(),
             establishing: Establishing::default(),
@@ -126,9 +132,10 @@ impl Slot {
     pub(super) fn close(id: ServiceId) {
         if let Some(slot) = SLOTS.with_borrow_mut(|slots| slots.remove(&id)) {
             slot.establishing.give_up();
-            if let Some(running) = slot.running.take() {
+            for running in slot.all() {
                 running.holdings.finish(&CloseReason::Draining);
             }
+            slot.running.take();
         }
     }
 
@@ -239,32 +246,47 @@ impl Slot {
 
     /// Stops, and returns how many connections had to be closed at the deadline.
     pub(super) async fn drain(self: Rc<Self>, deadline: Duration) -> usize {
-        let Some(Running { holdings, .. }) = self.running.borrow().clone() else {
-            return 0;
-        };
         // What was accepted last has its session before it is told to say goodbye; no connection comes after that.
         tokio::task::yield_now().await;
         let deadline = self.establishing.settle(deadline).await;
-        if let Some(handler) = holdings.handler() {
-            handler.draining(deadline);
+        let all = self.all();
+        for Running { holdings, .. } in &all {
+            if let Some(handler) = holdings.handler() {
+                handler.draining(deadline);
+            }
         }
-        let in_time = tokio::time::timeout(deadline, holdings.emptied()).await;
-        let left = holdings.connection_count();
-        if in_time.is_err() || !holdings.sockets().is_empty() {
-            holdings.finish(&CloseReason::Draining);
-            // They end in their own tasks' next turn; a second is for a machine under load.
-            let _elapsed = tokio::time::timeout(Duration::from_secs(1), holdings.closed()).await;
+        let end = tokio::time::Instant::now() + deadline;
+        let mut left = 0;
+        for Running { holdings, .. } in &all {
+            let in_time = tokio::time::timeout_at(end, holdings.emptied()).await;
+            left += holdings.connection_count();
+            if in_time.is_err() || !holdings.sockets().is_empty() {
+                holdings.finish(&CloseReason::Draining);
+            }
         }
-        // The last words are on their way; to exit now could destroy them.
-        holdings.settled().await;
+        // They end in their own tasks' next turn; a second is for a machine under load.
+        let end = tokio::time::Instant::now() + Duration::from_secs(1);
+        for Running { holdings, .. } in &all {
+            let _elapsed = tokio::time::timeout_at(end, holdings.closed()).await;
+        }
+        for Running { holdings, .. } in &all {
+            // The last words are on their way; to exit now could destroy them.
+            holdings.settled().await;
+        }
         left
     }
 
     pub(super) fn connection_count(&self) -> usize {
-        self.running
-            .borrow()
-            .as_ref()
-            .map_or(0, |running| running.holdings.connection_count())
+        let all = self.all();
+        all.iter().map(|it| it.holdings.connection_count()).sum()
+    }
+
+    /// Returns every instance.
+    fn all(&self) -> Vec<Running> {
+        let alone = self.alone.as_ref().map(|alone| alone.all());
+        let mut all = alone.unwrap_or_default();
+        all.extend(self.running.borrow().clone());
+        all
     }
 
     /// Returns the instance that takes new connections: a fresh one if the last one broke.
@@ -275,18 +297,31 @@ impl Slot {
             return Some(running.clone());
         }
         let now = Instant::now();
-        if self.backoff.get().until.is_some_and(|until| now < until) {
+        if self.is_backing_off(now) {
             return None;
         }
         self.note_end(now);
-        if self.backoff.get().until.is_some_and(|until| now < until) {
+        let running = self.try_make(now)?;
+        *self.running.borrow_mut() = Some(running.clone());
+        self.backoff.set(Backoff {
+            made: Some(now),
+            ..self.backoff.get()
+        });
+        Some(running)
+    }
+
+    fn is_backing_off(&self, now: Instant) -> bool {
+        self.backoff.get().until.is_some_and(|until| now < until)
+    }
+
+    /// Makes an instance, unless the last attempts failed.
+    fn try_make(&self, now: Instant) -> Option<Running> {
+        if self.is_backing_off(now) {
             return None;
         }
         match self.make() {
             Ok(running) => {
-                *self.running.borrow_mut() = Some(running.clone());
                 self.backoff.set(Backoff {
-                    made: Some(now),
                     until: None,
                     ..self.backoff.get()
                 });
@@ -460,21 +495,55 @@ impl Slot {
         listener: &Listener,
         reserved: Option<(&Rc<Holdings>, Id)>,
     ) -> Option<impl Future<Output = ()> + use<>> {
-        let Running { holdings, .. } = self.current()?;
-        if self.is_full(&holdings) {
-            return None;
-        }
+        let (holdings, alone) = match &self.alone {
+            None => {
+                let Running { holdings, .. } = self.current()?;
+                if self.is_full(&holdings) {
+                    return None;
+                }
+                (holdings, None)
+            }
+            Some(alone) => {
+                let Some(place) = alone.admission().take() else {
+                    self.note_full(true);
+                    return None;
+                };
+                let running = self.try_make(Instant::now())?;
+                let holdings = running.holdings.clone();
+                (holdings, Some(alone.keep(running, place)))
+            }
+        };
         let id = match reserved {
             Some((of, id)) if Rc::ptr_eq(of, &holdings) => id,
             _ => holdings.next_id(),
         };
         let origin = Origin::Configured(listener.url.clone());
-        Some(holdings.accept(id, transport, addresses, origin, listener.tls.clone()))
+        let served = holdings.accept(id, transport, addresses, origin, listener.tls.clone());
+        Some(async move {
+            served.await;
+            if let Some(alone) = alone {
+                alone.outlive().await;
+            }
+        })
     }
 
     fn is_full(&self, holdings: &Holdings) -> bool {
-        let limit = self.program.limits.connections;
-        let full = holdings.is_full(self.establishing.count.get());
+        let more = self.establishing.count.get();
+        let full = match &self.alone {
+            Some(alone) => alone.admission().is_full(more),
+            None => holdings.is_full(more),
+        };
+        self.note_full(full);
+        full
+    }
+
+    fn note_full(&self, full: bool) {
+        let limit = self
+            .alone
+            .as_ref()
+            .map_or(self.program.limits.connections, |alone| {
+                alone.admission().most()
+            });
         if full && !self.full.get() {
             tracing::warn!(
                 service = self.program.service,
@@ -483,7 +552,6 @@ impl Slot {
             );
         }
         self.full.set(full);
-        full
     }
 
     /// Hands the connections of one socket to all workers in turn.

@@ -1,0 +1,323 @@
+//! Isolation `connection`: how many instances there can be, and the pool that they come from.
+//!
+//! The kernel's own answer to one instance too many is a failed `mmap` somewhere in the process, which may hit anybody. So the most is worked out when the
+//! service starts, and one more connection is refused at the door.
+
+use std::{
+    fmt, fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rustix::process::{Resource, getrlimit};
+use thiserror::Error;
+
+use crate::{
+    engine::{Engine, PoolSize},
+    limits::Limits,
+    plugin::{LoadError, Plugin},
+};
+
+/// How many instances a service may have, on all workers together.
+#[derive(Debug)]
+pub(super) struct Admission {
+    most: usize,
+    taken: AtomicUsize,
+}
+
+/// One instance's leave to be; it goes back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Admission>);
+
+/// Why there is no pool for a plugin.
+#[derive(Debug, Error)]
+pub enum PoolError {
+    /// What an instance takes is known only once it is made.
+    #[error(
+        "it imports core modules, so what an instance takes cannot be known before; use isolation `worker` or `service`"
+    )]
+    Unknown,
+    /// An instance alone takes more than there is.
+    #[error("this machine has no room for one instance of it: {0}")]
+    NoRoom(String),
+    /// The pool cannot be made.
+    #[error("making its pool of instances")]
+    Engine(#[source] wasmtime::Error),
+    /// It cannot be loaded into the pool.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+impl Admission {
+    /// Makes a pool for a plugin, and loads the plugin into it. `spare` instances are made before they are needed.
+    pub(super) fn make(
+        plugin: &Plugin,
+        limits: &Limits,
+        spare: usize,
+    ) -> Result<(Arc<Self>, Plugin), PoolError> {
+        let each = Each::of(plugin, limits).ok_or(PoolError::Unknown)?;
+        let bounds = Bounds::new(&Machine::look(), &each, limits);
+        let most = bounds.most();
+        if most == 0 {
+            return Err(PoolError::NoRoom(bounds.to_string()));
+        }
+        tracing::info!(
+            plugin = plugin.manifest.name,
+            "at most {most} connections, with an instance each: {bounds}"
+        );
+        let engine = Engine::pooling(&PoolSize {
+            instances: most.saturating_add(spare),
+            memories_each: each.memories,
+            tables_each: each.tables,
+            memory: limits.memory,
+            table_elements: limits.table_elements,
+        });
+        let pooled = plugin.load_again(&engine.map_err(PoolError::Engine)?)?;
+        let this = Self {
+            most,
+            taken: AtomicUsize::new(0),
+        };
+        Ok((Arc::new(this), pooled))
+    }
+
+    /// Takes a place, unless there is none.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Place> {
+        // Counting is all that it does: nothing is published through it.
+        let taken = self.taken.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.clone());
+        (taken < self.most).then_some(place)
+    }
+
+    /// Returns whether there is no place beside `more` that are spoken for.
+    pub(super) fn is_full(&self, more: usize) -> bool {
+        self.taken.load(Ordering::Relaxed).saturating_add(more) >= self.most
+    }
+
+    /// Returns how many there may be.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What one instance takes.
+#[derive(Clone, Copy, Debug)]
+struct Each {
+    memories: u32,
+    tables: u32,
+    /// Bytes of memory that it begins with.
+    bytes: u64,
+}
+
+impl Each {
+    fn of(plugin: &Plugin, limits: &Limits) -> Option<Self> {
+        let required = plugin.pre.component().resources_required()?;
+        let pages = required.max_initial_memory_size.unwrap_or(0);
+        let bytes = pages
+            .saturating_mul(WASM_PAGE)
+            .saturating_mul(required.num_memories.into());
+        Some(Self {
+            memories: required.num_memories,
+            tables: required.num_tables,
+            bytes: bytes
+                .min(u64::try_from(limits.memory).unwrap_or(u64::MAX))
+                .saturating_add(HOST_BYTES),
+        })
+    }
+
+    fn maps(&self) -> u64 {
+        u64::from(self.memories) * MAPS_PER_MEMORY + u64::from(self.tables) * MAPS_PER_TABLE
+    }
+
+    fn address_space(&self) -> u64 {
+        u64::from(self.memories).saturating_mul(RESERVED_PER_MEMORY)
+    }
+}
+
+/// What there is.
+#[derive(Clone, Copy, Debug)]
+struct Machine {
+    /// Memory maps that the process may still make.
+    maps: u64,
+    /// Bytes of address space that it may still take.
+    address_space: u64,
+    /// Bytes of memory that nobody uses.
+    memory: u64,
+}
+
+impl Machine {
+    fn look() -> Self {
+        let number = |path| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
+        let allowed = number("/proc/sys/vm/max_map_count").unwrap_or(DEFAULT_MAPS);
+        let maps = fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count());
+        let limit = getrlimit(Resource::As).current.unwrap_or(u64::MAX);
+        Self {
+            maps: allowed
+                .saturating_sub(u64::try_from(maps).unwrap_or(u64::MAX))
+                .saturating_sub(MAPS_KEPT),
+            address_space: limit.min(ADDRESS_SPACE),
+            memory: available_memory().min(room_in_group()),
+        }
+    }
+}
+
+fn available_memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|it| it.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib.saturating_mul(1024))
+}
+
+/// What the control group (cgroups(7), version 2) leaves, if it sets a limit: a container's memory is often less than the machine's.
+fn room_in_group() -> u64 {
+    let number = |file: &str| -> Option<u64> {
+        let text = fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?;
+        text.trim().parse().ok()
+    };
+    match number("memory.max") {
+        Some(most) => most.saturating_sub(number("memory.current").unwrap_or(0)),
+        None => u64::MAX,
+    }
+}
+
+/// How many instances each of the things that they take allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bounds {
+    maps: u64,
+    address_space: u64,
+    memory: u64,
+    limit: u64,
+}
+
+impl Bounds {
+    fn new(machine: &Machine, each: &Each, limits: &Limits) -> Self {
+        let share = |all: u64, each: u64| all.checked_div(each).unwrap_or(u64::MAX);
+        Self {
+            maps: share(machine.maps, each.maps()),
+            address_space: share(machine.address_space, each.address_space()),
+            memory: share(machine.memory, each.bytes),
+            limit: u64::try_from(limits.connections).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn most(&self) -> usize {
+        let most = self.maps.min(self.address_space).min(self.memory);
+        usize::try_from(most.min(self.limit)).unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "memory maps (sysctl vm.max_map_count) allow {}, address space {}, free memory {}, the limit of connections {}",
+            self.maps, self.address_space, self.memory, self.limit
+        )
+    }
+}
+
+/// Bytes of a page of WebAssembly.
+const WASM_PAGE: u64 = 64 << 10;
+
+/// Bytes that the host keeps for an instance and its connection: 128 KiB; a store, tables, buffers.
+const HOST_BYTES: u64 = 128 << 10;
+
+/// Memory maps of a linear memory: what is initialized, what is not, what is not accessible yet. Echo, with one memory and two tables, was seen to
+/// take four of the five that it is counted for.
+const MAPS_PER_MEMORY: u64 = 3;
+
+/// Memory maps of a table.
+const MAPS_PER_TABLE: u64 = 1;
+
+/// Memory maps that are kept for everything else: 4,096, for threads, allocations, other services.
+const MAPS_KEPT: u64 = 4096;
+
+/// What the kernel allows if it does not say (DEFAULT_MAX_MAP_COUNT).
+const DEFAULT_MAPS: u64 = 65_530;
+
+/// Address space for instances: 64 TiB, half of what a process has on x86-64 and aarch64.
+const ADDRESS_SPACE: u64 = 1 << 46;
+
+/// Address space of a linear memory: 4 GiB and a guard, so that compiled code need not check an address.
+const RESERVED_PER_MEMORY: u64 = (4 << 30) + (64 << 20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MACHINE: Machine = Machine {
+        maps: 60_000,
+        address_space: 1 << 46,
+        memory: 16 << 30,
+    };
+
+    const EACH: Each = Each {
+        memories: 1,
+        tables: 1,
+        bytes: 1 << 20,
+    };
+
+    fn most(machine: Machine, each: Each, connections: usize) -> usize {
+        let limits = Limits {
+            connections,
+            ..Limits::default()
+        };
+        Bounds::new(&machine, &each, &limits).most()
+    }
+
+    #[test]
+    fn the_scarcest_thing_decides() {
+        assert_eq!(most(MACHINE, EACH, 50_000), 60_000 / 4);
+        assert_eq!(most(MACHINE, EACH, 700), 700);
+        let memory = Machine {
+            memory: 100 << 20,
+            ..MACHINE
+        };
+        assert_eq!(most(memory, EACH, 50_000), 100);
+        let space = Machine {
+            address_space: 10 * RESERVED_PER_MEMORY,
+            ..MACHINE
+        };
+        assert_eq!(most(space, EACH, 50_000), 10);
+        let many = Each {
+            memories: 7,
+            ..EACH
+        };
+        assert_eq!(most(MACHINE, many, 50_000), 60_000 / 22);
+        let none = Machine { maps: 4, ..MACHINE };
+        assert_eq!(most(none, EACH, 50_000), 0);
+    }
+
+    #[test]
+    fn one_more_than_there_are_places_gets_none() {
+        let admission = Arc::new(Admission {
+            most: 2,
+            taken: AtomicUsize::new(0),
+        });
+        assert!(!admission.is_full(1) && admission.is_full(2));
+        let first = admission.take().unwrap();
+        let _second = admission.take().unwrap();
+        assert!(admission.take().is_none() && admission.is_full(0));
+        drop(first);
+        assert!(!admission.is_full(0));
+        assert!(admission.take().is_some());
+    }
+
+    #[test]
+    fn what_the_machine_has_can_be_read() {
+        let Machine {
+            maps,
+            address_space,
+            memory,
+        } = Machine::look();
+        assert!(maps > 0 && address_space > 0 && memory > 0);
+        assert!(memory < u64::MAX, "/proc/meminfo says how much there is");
+    }
+}
