@@ -1,6 +1,6 @@
 //! What each limit is, its default, and how it ends.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 /// The limits of one service. Every queue and buffer that a plugin or a peer can make grow has one.
 #[derive(Clone, Debug)]
@@ -17,6 +17,19 @@ pub struct Limits {
     /// Connections, open or being made, and datagram sockets of one instance. Default 50,000: wasmtime allows 100,000 handles in a store, and a session takes two. A further
     /// connection is closed at once.
     pub connections: usize,
+    /// Connections of one address, those that are being established included. Default: 256, and any number from loopback; one that is set counts
+    /// for loopback as well. A further connection is closed at once. Behind a proxy it is the address that its header tells.
+    pub connections_per_peer: Option<usize>,
+    /// Connections of one /24 of IPv4 or /64 of IPv6, counted as those of one address. Default: 4,096, and any number from loopback.
+    pub connections_per_prefix: Option<usize>,
+    /// Connections that are accepted in a second, with bursts of a tenth as many. Default 20,000. Further ones wait in the kernel.
+    pub accept_rate: NonZeroU32,
+    /// How long a connection that was accepted may stay without a byte in either direction from its beginning on. Default 60 s, and up to a quarter more
+    /// until it is looked at; then it is closed as idle.
+    pub first_byte_time: Duration,
+    /// How long a connection that was accepted may stay without a byte in either direction. Default 1 h, and up to a quarter more until it is
+    /// looked at. Plugins set shorter ones for themselves.
+    pub idle_time: Duration,
     /// Unsent bytes of one connection or socket. Default 1 MiB. The connection is closed with the reason `limit`; a datagram is dropped.
     pub unsent: usize,
     /// Bytes of one datagram that are taken. Default 65,527, all that UDP can carry (RFC 768: a length of 16 bits, of which the header is 8 bytes). What is
@@ -54,6 +67,11 @@ impl Default for Limits {
             callback_time: Duration::from_millis(50),
             setup_time: Duration::from_secs(5),
             connections: 50_000,
+            connections_per_peer: None,
+            connections_per_prefix: None,
+            accept_rate: ACCEPT_RATE,
+            first_byte_time: Duration::from_secs(60),
+            idle_time: Duration::from_secs(3600),
             unsent: 1 << 20,
             datagram: LONGEST_DATAGRAM,
             operations: 200_000,
@@ -68,6 +86,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// Connections that a service accepts in a second: 20,000. Several times what one worker can serve that each bring a question, and far from what a flood
+/// brings.
+const ACCEPT_RATE: NonZeroU32 = NonZeroU32::new(20_000).unwrap();
 
 /// Unsent bytes at which the host stops reading from a connection, and a plugin should stop writing to it: 64 KiB, as much as one read brings.
 pub const HIGH_WATER: usize = 64 << 10;

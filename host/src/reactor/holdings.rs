@@ -207,6 +207,13 @@ impl Holdings {
         self.connections.borrow().values().cloned().collect()
     }
 
+    /// Ends accepted connections of which no byte has moved for the time that the limits say; this is called once in every `period`.
+    pub(crate) fn end_idle(&self, period: Duration) {
+        for connection in self.connections() {
+            connection.end_if_idle(period);
+        }
+    }
+
     /// Returns the open datagram sockets.
     pub fn sockets(&self) -> Vec<Rc<Socket>> {
         self.sockets.borrow().values().cloned().collect()

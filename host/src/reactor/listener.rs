@@ -44,7 +44,14 @@ impl Acceptor {
     }
 
     /// Accepts until told to stop; then what already waits in the queue, and closes. A client is never reset by a drain.
-    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>, take: Rc<dyn Fn(Accepted)>) {
+    ///
+    /// `pause` says after each how long to wait for the next one.
+    pub(crate) async fn run(
+        self,
+        mut stop: watch::Receiver<bool>,
+        pause: impl Fn() -> Option<Duration>,
+        take: Rc<dyn Fn(Accepted)>,
+    ) {
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
@@ -55,6 +62,12 @@ impl Acceptor {
                 Ok(accepted) => {
                     failing = false;
                     take(accepted);
+                    if let Some(pause) = pause() {
+                        tokio::select! {
+                            () = tokio::time::sleep(pause) => {}
+                            _ = stop.wait_for(|stop| *stop) => break,
+                        }
+                    }
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {

@@ -2,6 +2,8 @@
 
 mod alone;
 
+mod door;
+
 mod listening;
 
 mod pool;
@@ -22,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use door::Door;
 use listening::{Listening, Socket};
 use pool::Admission;
 pub use pool::PoolError;
@@ -85,8 +88,7 @@ pub struct Service {
     /// The workers that have an instance of it, by their index.
     workers: BTreeMap<usize, WorkerHandle>,
     listening: Listening,
-    /// With isolation `connection`: how many instances there may be.
-    admission: Option<Arc<Admission>>,
+    door: Arc<Door>,
     stop: watch::Sender<bool>,
     /// None if no listener has certificates.
     certificates: Option<Watch>,
@@ -220,10 +222,11 @@ impl Host {
         if let Some(udp) = udp.filter(|_| !takes_datagrams) {
             return Err(no_datagrams(udp.to_string()));
         }
-        let (protocol, admission) = match isolation {
+        let (protocol, pool) = match isolation {
             Isolation::Connection => pooled(protocol, &program, workers.len())?,
             Isolation::Worker | Isolation::Service => (protocol, None),
         };
+        let door = Door::new(&program.limits, pool);
         let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
         // Of one that somebody else opened it is known only now.
         let udp = sockets.iter().find(|socket| socket.is_datagrams());
@@ -235,7 +238,7 @@ impl Host {
             program,
             workers,
             listening,
-            admission,
+            door,
             stop: watch::Sender::new(false),
             certificates: None,
             swapping: Mutex::new(()),
@@ -367,11 +370,11 @@ impl Service {
         let id = self.id;
         for worker in self.workers.values() {
             let (program, protocol) = (self.program.clone(), protocol.clone());
-            let admission = self.admission.clone();
+            let door = self.door.clone();
             worker
                 .call(move |worker, opened| {
                     // Who waits for it is gone only if the host goes.
-                    let _gone = opened.send(Slot::open(id, worker, program, protocol, admission));
+                    let _gone = opened.send(Slot::open(id, worker, program, protocol, door));
                 })
                 .await
                 .ok_or(ServiceError::WorkerEnded)?

@@ -287,10 +287,11 @@ mod tests {
         };
         assert_eq!(most(space, EACH, 50_000), 10);
         let many = Each {
-            memories: 7,
+            memories: 2,
+            tables: 10,
             ..EACH
         };
-        assert_eq!(most(MACHINE, many, 50_000), 60_000 / 22);
+        assert_eq!(most(MACHINE, many, 50_000), 60_000 / 16);
         let none = Machine { maps: 4, ..MACHINE };
         assert_eq!(most(none, EACH, 50_000), 0);
     }

@@ -20,8 +20,8 @@ use tokio::{
 use super::{
     Protocol, ServiceId,
     alone::Alone,
+    door::{Door, Seat},
     listening::{GivenStream, Listener, Socket, Sockets, Source},
-    pool::Admission,
 };
 use crate::{
     endpoint::Security,
@@ -48,6 +48,7 @@ pub(super) struct Slot {
     program: Arc<Program>,
     pub(super) protocol: RefCell<Protocol>,
     pub(super) running: RefCell<Option<Running>>,
+    door: Arc<Door>,
     /// With isolation `connection`: the instances that have a connection. The one that is running serves datagrams, and shows that the plugin starts.
     alone: Option<Rc<Alone>>,
     /// A new version, made but not yet in charge.
@@ -99,14 +100,15 @@ impl Slot {
         worker: &Rc<Worker>,
         program: Arc<Program>,
         protocol: Protocol,
-        admission: Option<Arc<Admission>>,
+        door: Arc<Door>,
     ) -> Result<(), StartError> {
         let slot = Rc::new(Self {
             worker: worker.clone(),
             program,
             protocol: RefCell::new(protocol),
             running: RefCell::default(),
-            alone: admission.map(Alone::new),
+            alone: door.pool.clone().map(Alone::new),
+            door,
             staged: RefCell::default(),
             acceptors: RefCell::default(),
             establishing: Establishing::default(),
@@ -119,6 +121,7 @@ impl Slot {
             made: Some(Instant::now()),
             ..Backoff::default()
         });
+        tokio::task::spawn_local(end_the_idle(Rc::downgrade(&slot)));
         SLOTS.with_borrow_mut(|slots| slots.insert(id, slot));
         Ok(())
     }
@@ -155,6 +158,8 @@ impl Slot {
             Source::Stream(stream) => return self.accept_stream(*stream, &listener),
             Source::Udp(socket) => return self.serve_datagrams(socket, listener.url, stop),
         };
+        let door = self.door.clone();
+        let pause = move || door.pause();
         let take: Rc<dyn Fn(Accepted)> = match listener.sockets {
             Sockets::PerWorker => {
                 let slot = self.clone();
@@ -164,7 +169,7 @@ impl Slot {
             }
             Sockets::One => self.clone().spread(listener, workers.to_vec()),
         };
-        let task = tokio::task::spawn_local(acceptor.run(stop, take));
+        let task = tokio::task::spawn_local(acceptor.run(stop, pause, take));
         self.acceptors.borrow_mut().push(task);
         Ok(())
     }
@@ -411,8 +416,13 @@ impl Slot {
             Security::Clear => None,
             Security::Tls => listener.tls.clone(),
         };
+        // Behind a proxy it is not known yet who it is.
+        let seat = match listener.options.proxy {
+            None => Some(self.seat(&accepted.1.1, listener)?),
+            Some(_) => None,
+        };
         if listener.options.proxy.is_none() && first_tls.is_none() {
-            let admitted = self.admit(accepted, listener, None)?;
+            let admitted = self.admit(accepted, listener, None, seat)?;
             return Some(tokio::task::spawn_local(admitted));
         }
         let Running { holdings, .. } = self.current()?;
@@ -433,7 +443,7 @@ impl Slot {
             let served = match established {
                 Ok(accepted) => {
                     let reserved = Some((&holdings, id));
-                    let admit = || slot.admit(accepted, &listener, reserved);
+                    let admit = || slot.admit(accepted, &listener, reserved, seat);
                     slot.establishing.finish(admit)
                 }
                 Err(reason) => {
@@ -494,7 +504,12 @@ impl Slot {
         (transport, addresses): Accepted,
         listener: &Listener,
         reserved: Option<(&Rc<Holdings>, Id)>,
+        seat: Option<Seat>,
     ) -> Option<impl Future<Output = ()> + use<>> {
+        let seat = match seat {
+            Some(seat) => seat,
+            None => self.seat(&addresses.1, listener)?,
+        };
         let (holdings, alone) = match &self.alone {
             None => {
                 let Running { holdings, .. } = self.current()?;
@@ -521,10 +536,22 @@ impl Slot {
         let served = holdings.accept(id, transport, addresses, origin, listener.tls.clone());
         Some(async move {
             served.await;
+            drop(seat);
             if let Some(alone) = alone {
                 alone.outlive().await;
             }
         })
+    }
+
+    /// Finds a place for a connection among its peer's.
+    fn seat(&self, peer: &Address, listener: &Listener) -> Option<Seat> {
+        match self.door.seat(peer) {
+            Ok(seat) => Some(seat),
+            Err(too_many) => {
+                self.note_refusal(listener, peer, &too_many.to_string());
+                None
+            }
+        }
     }
 
     fn is_full(&self, holdings: &Holdings) -> bool {
@@ -601,6 +628,26 @@ impl Slot {
     }
 }
 
+/// Ends connections of which no byte moves, as long as the slot is there.
+async fn end_the_idle(slot: Weak<Slot>) {
+    loop {
+        let Some(period) = slot.upgrade().map(|slot| {
+            let limits = &slot.program.limits;
+            let shortest = limits.first_byte_time.min(limits.idle_time);
+            (shortest / LOOKS_PER_TIME).clamp(MOST_OFTEN, LEAST_OFTEN)
+        }) else {
+            return;
+        };
+        tokio::time::sleep(period).await;
+        let Some(slot) = slot.upgrade() else {
+            return;
+        };
+        for Running { holdings, .. } in slot.all() {
+            holdings.end_idle(period);
+        }
+    }
+}
+
 impl Establishing {
     /// One less, and what it became.
     fn finish<T>(&self, become_connection: impl FnOnce() -> T) -> T {
@@ -639,6 +686,15 @@ impl Establishing {
         }
     }
 }
+
+/// How often a connection is looked at within the shorter of the times that it may be idle: 4.
+const LOOKS_PER_TIME: u32 = 4;
+
+/// Not more often than that: 10 ms.
+const MOST_OFTEN: Duration = Duration::from_millis(10);
+
+/// And not less: 15 s. A look at 50,000 connections takes a millisecond.
+const LEAST_OFTEN: Duration = Duration::from_secs(15);
 
 /// How long a drain waits for streams that are not connections yet, before it tells the plugin that no more come: 1 s, several round trips.
 const ESTABLISHING_GRACE: Duration = Duration::from_secs(1);

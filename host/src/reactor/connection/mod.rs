@@ -73,6 +73,10 @@ pub struct Connection {
     /// The pump is being polled, and need not be woken.
     pumping: Cell<bool>,
     pump: RefCell<Option<Waker>>,
+    /// How long no byte has moved, as far as looks now and then can tell.
+    idle: Cell<Duration>,
+    /// No byte has moved yet.
+    fresh: Cell<bool>,
     idle_timeout: Cell<Option<Duration>>,
     /// When a byte last moved; kept only while there is an idle timeout.
     last_active: Cell<Option<Instant>>,
@@ -274,6 +278,8 @@ impl Connection {
             fate: RefCell::new(None),
             pumping: Cell::new(false),
             pump: RefCell::new(None),
+            idle: Cell::new(Duration::ZERO),
+            fresh: Cell::new(true),
             idle_timeout: Cell::new(None),
             last_active: Cell::new(None),
             timer: RefCell::new(None),
@@ -323,6 +329,24 @@ impl Connection {
                 self.wake();
             }
         }
+    }
+
+    /// Ends it if it was accepted, and no byte has moved for as long as the limits say. It is looked at once in every `period`.
+    pub(super) fn end_if_idle(&self, period: Duration) {
+        if !self.accepted.get() || self.phase.get() != Phase::Open {
+            return;
+        }
+        let idle = self.idle.get();
+        let limits = &self.holdings.program().limits;
+        let most = if self.fresh.get() {
+            limits.first_byte_time.min(limits.idle_time)
+        } else {
+            limits.idle_time
+        };
+        if idle >= most {
+            self.end(CloseReason::Idle);
+        }
+        self.idle.set(idle.saturating_add(period));
     }
 
     pub(super) fn admit_membership(&self) -> bool {
@@ -435,6 +459,8 @@ impl Connection {
     }
 
     fn moved(&self) {
+        self.idle.set(Duration::ZERO);
+        self.fresh.set(false);
         if self.last_active.get().is_some() {
             self.last_active.set(Some(Instant::now()));
         }
