@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    fs::File,
+    io::{self, Read as _},
     path::Path,
 };
 
@@ -39,7 +40,12 @@ pub struct Description {
 ///
 /// Errors do not name the file; the caller does. When the component is missing and its source folder is beside it, the error says how to build it.
 pub fn read(path: &Path) -> Result<Vec<u8>, Unfit> {
-    std::fs::read(path).map_err(|error| {
+    let bytes = File::open(path).and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    let bytes = bytes.map_err(|error| {
         let source = path.with_extension("");
         let display = |path: &Path| path.display().to_string();
         match error.kind() {
@@ -55,8 +61,16 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Unfit> {
             }
             _ => Unfit::Unreadable(error),
         }
-    })
+    })?;
+    if u64::try_from(bytes.len()).is_ok_and(|size| size <= LARGEST) {
+        Ok(bytes)
+    } else {
+        Err(Unfit::TooLarge)
+    }
 }
+
+/// Bytes of the largest component: 128 MiB. One made from Python has 18 MB.
+pub const LARGEST: u64 = 128 << 20;
 
 /// Describes a component, and checks that it fits this host: a few milliseconds for a plugin in Rust or C, 30 for one in Python.
 pub fn describe(bytes: &[u8]) -> Result<Description, Unfit> {
@@ -103,6 +117,9 @@ pub enum Unfit {
     /// The file cannot be read.
     #[error("cannot read it")]
     Unreadable(#[source] io::Error),
+    /// The file is larger than any plugin should be.
+    #[error("larger than {} MiB, the most that a plugin may have", LARGEST >> 20)]
+    TooLarge,
     /// The file holds something else.
     #[error("not WebAssembly: it begins with `{0}`")]
     NotWasm(String),

@@ -153,3 +153,12 @@ fn a_file_that_cannot_be_read_says_what_to_do() {
     }
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn a_file_without_end_is_not_read_to_its_end() {
+    let unfit = read(Path::new("/dev/zero")).unwrap_err();
+    assert_eq!(
+        unfit.to_string(),
+        "larger than 128 MiB, the most that a plugin may have"
+    );
+}

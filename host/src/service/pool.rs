@@ -292,7 +292,7 @@ mod tests {
             ..EACH
         };
         assert_eq!(most(MACHINE, many, 50_000), 60_000 / 16);
-        let none = Machine { maps: 4, ..MACHINE };
+        let none = Machine { maps: 3, ..MACHINE };
         assert_eq!(most(none, EACH, 50_000), 0);
     }
 
