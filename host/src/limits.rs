@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The limits of one service. Every queue and buffer that a plugin or a peer can make grow has one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Linear memory of one instance, all its core modules together, in bytes. Default 256 MiB: a component made from Python or
     /// JavaScript takes 30 to 60 MiB before its first connection. Growing past it ends the instance.
