@@ -148,7 +148,11 @@ fn a_file_that_is_not_there_is_a_mistake() {
     for command in ["check", "serve"] {
         let ended = nethost([command.as_ref(), file.as_os_str()]);
         assert_eq!(ended.code, Some(2), "{}", ended.log);
-        assert!(ended.log.contains("nethost.toml: No such file"), "{}", ended.log);
+        assert!(
+            ended.log.contains("nethost.toml: No such file"),
+            "{}",
+            ended.log
+        );
     }
     // The default is the one in the folder.
     let ended = nethost(["check"]);
@@ -162,11 +166,23 @@ fn help_tells_how_to_use_it() {
         (&["--help"], &["serve", "check"]),
         (
             &["serve", "--help"],
-            &["SIGHUP", "nethost.example.toml", "nethost.toml", "Examples", "[[service]]"],
+            &[
+                "SIGHUP",
+                "nethost.example.toml",
+                "nethost.toml",
+                "Examples",
+                "[[service]]",
+            ],
         ),
         (
             &["check", "--help"],
-            &["--json", "nethost.example.toml", "nethost.toml", "Examples", "Exit codes"],
+            &[
+                "--json",
+                "nethost.example.toml",
+                "nethost.toml",
+                "Examples",
+                "Exit codes",
+            ],
         ),
     ];
     help_tells(cases);

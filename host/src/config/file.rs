@@ -40,7 +40,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
         Err(error) => {
             let at = error.span().unwrap_or(0..0);
             let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            reader.wrong(&at, message, None);
+            let mend = syntax_mend(text, &at, &message);
+            reader.wrong(&at, message, mend.map(str::to_owned));
             return Err(Problems(reader.finish()));
         }
     };
@@ -61,6 +62,17 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
             text: text.to_owned(),
         },
     })
+}
+
+/// What the parser does not say of the two mistakes that are made most.
+fn syntax_mend(text: &str, at: &Span, message: &str) -> Option<&'static str> {
+    if message.contains("duplicate key") {
+        return Some("it is there already: leave one of them");
+    }
+    let before = text.get(..at.start)?.trim_end();
+    let is_letter = |rest: &str| rest.starts_with(|first: char| first.is_alphabetic());
+    let is_word = text.get(at.start..).is_some_and(is_letter);
+    (before.ends_with('=') && is_word).then_some("a text is in quotes: \"...\"")
 }
 
 fn read_root(reader: &Reader<'_>, table: &dyn TableLike) -> (HostConfig, Vec<WrittenService>) {

@@ -1,5 +1,18 @@
 //! Every key of the file, by its table: what the parser takes, what a misspelling is compared with, and what `nethost.example.toml` has to explain.
 
+/// Returns the table that a key is of, for one that is in another.
+pub(super) fn home_of(key: &str) -> Option<&'static str> {
+    let tables = [
+        ("[host]", HOST),
+        ("[[service]]", SERVICE),
+        ("[service.grants]", GRANTS),
+    ];
+    let home = tables.iter().find(|(_, keys)| keys.contains(&key));
+    let is_limit = || super::limits::keys().contains(&key);
+    home.map(|(table, _)| *table)
+        .or_else(|| is_limit().then_some("[service.limits]"))
+}
+
 /// The tables of the file.
 pub(super) const ROOT: &[&str] = &["host", "service"];
 

@@ -272,8 +272,13 @@ fn open(
             Ok(Some(file)) => drop(files.insert(grant.name.clone(), file)),
             Ok(None) => is_complete = false,
             Err(error) => {
-                let message = format!("opening {}: {error}", grant.path.display());
-                faults.push(Fault::new(Part::File(grant.name.clone()), message));
+                let part = Part::File(grant.name.clone());
+                faults.push(open_fault(
+                    part,
+                    &grant.path,
+                    &error,
+                    "--file NAME=PATH:rw makes it",
+                ));
             }
         }
     }
@@ -284,8 +289,13 @@ fn open(
             Ok(Some(open)) => drop(directories.insert(grant.name.clone(), open)),
             Ok(None) => is_complete = false,
             Err(error) => {
-                let message = format!("opening {}: {error}", grant.path.display());
-                faults.push(Fault::new(Part::Directory(grant.name.clone()), message));
+                let part = Part::Directory(grant.name.clone());
+                faults.push(open_fault(
+                    part,
+                    &grant.path,
+                    &error,
+                    "--dir NAME=PATH:rw makes it",
+                ));
             }
         }
     }
@@ -308,6 +318,19 @@ fn open(
         tls: load_tls(&config.tls, faults),
         is_complete,
     }
+}
+
+fn open_fault(part: Part, path: &Path, error: &io::Error, makes: &str) -> Fault {
+    let message = format!("opening {}: {error}", path.display());
+    if error.kind() == io::ErrorKind::NotFound {
+        return Fault::mended(
+            part,
+            message,
+            makes,
+            "make it, or let mode = \"rw\" make it",
+        );
+    }
+    Fault::new(part, message)
 }
 
 /// None: it is not there, and only a start would make it.

@@ -11,6 +11,7 @@ use std::{
 use toml_edit::{Item, Key, TableLike, Value};
 
 use super::{
+    keys::home_of,
     problem::{Problem, Severity},
     text::{Position, list, nearest, parse_size, show_size},
 };
@@ -99,9 +100,11 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let name = field.name().escape_debug();
-            let mend = match nearest(field.name(), known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("its keys are {}", list(known.iter().copied())),
+            let near = nearest(field.name(), known.iter().copied());
+            let mend = match (near, home_of(field.name())) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, Some(home)) => format!("it is a key of {home}: write it under that"),
+                (None, None) => format!("its keys are {}", list(known.iter().copied())),
             };
             self.wrong(
                 &field.at,
@@ -374,7 +377,7 @@ pub(super) fn called_value(value: &Value) -> &'static str {
         Value::String(_) => "a text",
         Value::Integer(_) => "a number",
         Value::Float(_) => "a number with a point",
-        Value::Boolean(_) => "`true` or `false`",
+        Value::Boolean(_) => "a truth value",
         Value::Datetime(_) => "a date",
         Value::Array(_) => "a list",
         Value::InlineTable(_) => "a table",

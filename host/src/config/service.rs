@@ -127,7 +127,7 @@ impl Text {
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Plain(text) => f.write_str(text),
+            Self::Plain(text) => write!(f, "{text:?}"),
             Self::Secret(_) => f.write_str("(secret)"),
         }
     }

@@ -142,7 +142,8 @@ fn a_misspelling_of_every_key_is_refused_with_its_line_and_the_key() {
 
 #[test]
 fn everything_that_is_wrong_is_told_at_once_in_the_files_order() {
-    let text = "[host]\nworkers = 0\nlisten = 1\n[[service]]\nname = \"a b\"\n[[service]]\nplugin = 5\n";
+    let text =
+        "[host]\nworkers = 0\nlisten = 1\n[[service]]\nname = \"a b\"\n[[service]]\nplugin = 5\n";
     let problems = parse(text).unwrap_err();
     let places: Vec<_> = problems.iter().map(|it| (it.line, it.column)).collect();
     assert_eq!(places, [(2, 11), (3, 1), (4, 1), (5, 8), (6, 1), (7, 10)]);
@@ -176,7 +177,10 @@ metrics = "unix:///run/metrics.sock"
         service.listen[0].to_string(),
         "tls://[::]:6697?cert=dir/certs&ca=/etc/ca.pem"
     );
-    assert_eq!(service.users.as_deref(), Some(Path::new("dir/../users.toml")));
+    assert_eq!(
+        service.users.as_deref(),
+        Some(Path::new("dir/../users.toml"))
+    );
     assert_eq!(service.limits.memory, 64 << 20);
     assert_eq!(service.limits.callback_time, Duration::from_millis(20));
     assert_eq!(service.limits.unsent, Limits::default().unsent);
@@ -234,7 +238,10 @@ fn a_secret_does_not_show() {
     let Setting::Text(secret) = &service.settings["password"] else {
         panic!("{service:?}");
     };
-    assert_eq!((secret.expose(), secret.to_string().as_str()), ("hush-hush", "(secret)"));
+    assert_eq!(
+        (secret.expose(), secret.to_string().as_str()),
+        ("hush-hush", "(secret)")
+    );
     assert_eq!(
         service.redact("`hush-hush` is too short"),
         "`(secret)` is too short"
