@@ -83,6 +83,9 @@ impl Cli {
             let host = serve.load()?;
             asked = asked.or_else(|| host.log.clone());
             format = format.or(host.log_format);
+        } else if let Command::Check(_) = &self.command {
+            // What it has to say is no log.
+            asked = asked.or_else(|| Some("warn".to_owned()));
         }
         let writer = match &self.command {
             Command::Run(run) if run.is_on_stdio() && stdio::is_error_the_peers() => {

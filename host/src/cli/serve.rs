@@ -17,7 +17,8 @@ use crate::{
 ///
 /// SIGHUP reads the file again. A bad one is told in the log, and changes nothing. With a good one only those services change that are described otherwise, or whose
 /// plugin has another content: new ones start, those that are not in the file any more stop, those that differ restart. A restart hands the listening
-/// sockets over, so that no client is refused; connections of before go on with what they know until they end, or `drain-timeout` is over. All others keep
+/// sockets over, so that no client is refused; to its plugin of before it is a stop, so that its connections go on until they end, the plugin ends them, or
+/// `drain-timeout` is over. All others keep
 /// their connections, and load their certificates and users again. Of [host] only `drain-timeout` and `name-servers` change while the process runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

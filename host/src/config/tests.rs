@@ -10,7 +10,7 @@ fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     parsed.map_err(|Problems(problems)| problems)
 }
 
-fn service(rest: &str) -> String {
+fn irc(rest: &str) -> String {
     format!("[[service]]\nname = \"irc\"\nplugin = \"irc.wasm\"\n{rest}")
 }
 
@@ -151,14 +151,14 @@ fn everything_that_is_wrong_is_told_at_once_in_the_files_order() {
 
 #[test]
 fn what_is_written_is_what_the_service_is_told() {
-    let text = service(
-        r#"listen = ["tls://[::]:6697?cert=certs&ca=/etc/ca.pem"]
+    let text = irc(r#"listen = ["tls://[::]:6697?cert=certs&ca=/etc/ca.pem"]
 isolation = "service"
 limits.memory = "64MiB"
 limits.callback-time = "20ms"
-grants = { connect = ["10.0.0.0/8:*"], users = "../users.toml" }
-[service.grants.directories]
-logs = { path = "logs", mode = "rw", quota = 4096 }
+[service.grants]
+connect = ["10.0.0.0/8:*"]
+users = "../users.toml"
+directories = { logs = { path = "logs", mode = "rw", quota = 4096 } }
 [service.config]
 network = "TestNet"
 nick-length = 9
@@ -168,8 +168,7 @@ motd = ["a", "b"]
 name-servers = ["192.0.2.1"]
 drain-timeout = "0s"
 metrics = "unix:///run/metrics.sock"
-"#,
-    );
+"#);
     let config = parse(&text).unwrap();
     let service = &config.services[0].config;
     assert_eq!(service.plugin, Path::new("dir/irc.wasm"));
@@ -227,7 +226,7 @@ fn two_at_one_place_are_one_too_many() {
 fn a_secret_does_not_show() {
     let path = std::env::temp_dir().join(format!("nethost-shown-{}", std::process::id()));
     std::fs::write(&path, "hush-hush\n").unwrap();
-    let text = service(&format!(
+    let text = irc(&format!(
         "[service.config]\npassword = {{ file = \"{}\" }}\nlist = [\"a\", {{ env = \"PATH\" }}]\n",
         path.display()
     ));
@@ -256,7 +255,7 @@ fn a_secret_does_not_show() {
         ("{ file = \"a\", env = \"B\" }", "in two places"),
         ("{ fil = \"a\" }", "did you mean `file`?"),
     ] {
-        let text = service(&format!("[service.config]\npassword = {value}\n"));
+        let text = irc(&format!("[service.config]\npassword = {value}\n"));
         let problems = parse(&text).unwrap_err();
         assert_eq!(problems[0].line, 5);
         assert!(problems[0].line().contains(part), "{problems:?}");

@@ -223,7 +223,7 @@ impl Server {
             prepared,
         } in prepared
         {
-            match self.host.stage(prepared.spec, &[]).await {
+            match self.host.stage(prepared.spec, &[], &[]).await {
                 Ok(service) => staged.push((config, digest, service)),
                 Err(error) => return Err(self.source.failure(&config, error)),
             }

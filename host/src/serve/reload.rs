@@ -94,17 +94,20 @@ impl Server {
     async fn stage(
         &self,
         config: &Config,
-        ready: Vec<Ready>,
+        mut ready: Vec<Ready>,
         gone: &[Option<String>],
     ) -> Result<Vec<Successor>, Problem> {
         let mut successors: Vec<Successor> = Vec::new();
+        // Listeners at port 0 are alike: first come those who have some already, and to each its own come first.
+        ready.sort_by_key(|ready| !gone.contains(&ready.config.name));
         for ready in ready {
             let is_gone = |live: &&Live| gone.contains(&live.config.name);
             let mut predecessors: Vec<_> = self.services.iter().filter(is_gone).collect();
-            // Of two that listen at port 0 its own comes first.
             predecessors.sort_by_key(|live| live.config.name != ready.config.name);
             let predecessors: Vec<_> = predecessors.iter().map(|live| &live.service).collect();
-            match self.host.stage(ready.prepared.spec, &predecessors).await {
+            let earlier: Vec<_> = successors.iter().map(|it| &it.staged).collect();
+            let spec = ready.prepared.spec;
+            match self.host.stage(spec, &predecessors, &earlier).await {
                 Ok(staged) => successors.push(Successor {
                     config: ready.config,
                     digest: ready.digest,

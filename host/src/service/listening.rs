@@ -138,19 +138,22 @@ pub(super) enum Sockets {
 
 impl Listening {
     /// Binds every endpoint for that many workers. Where one of the predecessors listens already, its sockets are taken over; it goes on accepting on them until it is
-    /// told to [let go](Self::let_go).
+    /// told to [let go](Self::let_go). `taken` are the URLs that other successors have.
     pub(super) async fn bind(
         endpoints: &[Endpoint],
         workers: usize,
         predecessors: &[&Self],
+        taken: &[Arc<str>],
     ) -> Result<(Self, Vec<Socket>), ServiceError> {
+        let spare = predecessors.iter().flat_map(|it| &it.bound);
+        let spare = spare.filter(|it| !it.has_one_of(taken)).collect();
         let mut binding = Binding {
             listening: Self::default(),
             sockets: Vec::new(),
             ended: watch::Sender::new(()),
             workers,
             tls: None,
-            spare: predecessors.iter().flat_map(|it| &it.bound).collect(),
+            spare,
         };
         for endpoint in endpoints {
             binding.load(endpoint)?;
@@ -192,8 +195,7 @@ impl Listening {
 
     /// Leaves those of its sockets that have one of these URLs to who took them over, files and all.
     pub(super) fn let_go(&mut self, taken: &[Arc<str>]) {
-        let is_taken = |bound: &Bound| bound.sockets.iter().any(|(url, _)| taken.contains(url));
-        self.bound.retain(|bound| !is_taken(bound));
+        self.bound.retain(|bound| !bound.has_one_of(taken));
     }
 
     /// Closes the descriptors that are for a successor: there will be none. The sockets close with their acceptors then.
@@ -219,6 +221,10 @@ impl Listening {
 }
 
 impl Bound {
+    fn has_one_of(&self, urls: &[Arc<str>]) -> bool {
+        self.sockets.iter().any(|(url, _)| urls.contains(url))
+    }
+
     fn adjust(&self) -> std::io::Result<()> {
         for (_, socket) in &self.sockets {
             match (socket, &self.endpoint) {

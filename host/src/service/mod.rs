@@ -173,15 +173,16 @@ impl Host {
 
     /// Starts a service: binds its sockets, makes its instances, and only then accepts.
     pub async fn serve(&self, spec: ServiceSpec) -> Result<Service, ServiceError> {
-        self.stage(spec, &[]).await?.accept().await
+        self.stage(spec, &[], &[]).await?.accept().await
     }
 
-    /// Does everything that can go wrong at a start: binds sockets and makes instances, which are configured. Where one of the predecessors listens already, its
-    /// sockets are shared; it goes on as if nothing was.
+    /// Does everything that can go wrong at a start: binds sockets and makes instances, which are configured. Where one of the predecessors listens already, and no
+    /// one of `earlier` has taken that, its sockets are shared; it goes on as if nothing was.
     pub async fn stage(
         &self,
         spec: ServiceSpec,
         predecessors: &[&Service],
+        earlier: &[&Staged],
     ) -> Result<Staged, ServiceError> {
         let id = ServiceId(self.services.fetch_add(1, Ordering::Relaxed));
         let ServiceSpec {
@@ -217,7 +218,9 @@ impl Host {
             return Err(no_datagrams(udp.to_string()));
         }
         let predecessors: Vec<_> = predecessors.iter().map(|it| &it.listening).collect();
-        let bound = Listening::bind(&listen, workers.len(), &predecessors).await;
+        let taken = earlier.iter().flat_map(|it| it.service.listening.taken());
+        let taken: Vec<_> = taken.cloned().collect();
+        let bound = Listening::bind(&listen, workers.len(), &predecessors, &taken).await;
         let (listening, sockets) = bound?;
         // Of one that somebody else opened it is known only now.
         let udp = sockets.iter().find(|socket| socket.is_datagrams());
