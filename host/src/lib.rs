@@ -5,6 +5,8 @@
 //!
 //! * [`cli`]: what the program's user types.
 //! * [`endpoint`], [`grants`], [`limits`], [`manifest`]: what a service is told, checked once into types that cannot be wrong.
+//! * [`config`]: the config file, and the description of a service from a file or from flags.
+//! * [`serve`]: the services of a process, started, changed and stopped together.
 //! * [`service`]: a service's life: start, swap, drain.
 //! * [`reactor`]: worker threads; the connections that they pump; timers, outbound connections, look-ups. Knows no wasm.
 //! * [`transport`]: the streams and datagrams below.
@@ -28,6 +30,12 @@ pub mod accounts;
 pub mod limits;
 
 pub mod manifest;
+
+pub mod config;
+
+pub mod logging;
+
+pub mod serve;
 
 pub mod service;
 

@@ -1,9 +1,9 @@
 //! What each limit is, its default, and how it ends.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 /// The limits of one service. Every queue and buffer that a plugin or a peer can make grow has one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Linear memory of one instance, all its core modules together, in bytes. Default 256 MiB: a component made from Python or
     /// JavaScript takes 30 to 60 MiB before its first connection. Growing past it ends the instance.
@@ -23,7 +23,7 @@ pub struct Limits {
     /// Connections of one /24 of IPv4 or /64 of IPv6, counted as those of one address. Default: 4,096, and any number from loopback.
     pub connections_per_prefix: Option<usize>,
     /// Connections that are accepted in a second, with bursts of a tenth as many. Default 20,000. Further ones wait in the kernel.
-    pub accept_rate: NonZeroU32,
+    pub accept_rate: u32,
     /// How long a connection that was accepted may stay without a byte in either direction from its beginning on. Default 60 s, and up to a quarter more
     /// until it is looked at; then it is closed as idle.
     pub first_byte_time: Duration,
@@ -89,7 +89,7 @@ impl Default for Limits {
 
 /// Connections that a service accepts in a second: 20,000. Several times what one worker can serve that each bring a question, and far from what a flood
 /// brings.
-const ACCEPT_RATE: NonZeroU32 = NonZeroU32::new(20_000).unwrap();
+const ACCEPT_RATE: u32 = 20_000;
 
 /// Unsent bytes at which the host stops reading from a connection, and a plugin should stop writing to it: 64 KiB, as much as one read brings.
 pub const HIGH_WATER: usize = 64 << 10;

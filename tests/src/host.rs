@@ -83,14 +83,7 @@ impl Run {
     pub fn start(self) -> Host {
         let mut this = self.with_listener();
         let host = Host::spawn(this.command(), this.stdin.take());
-        let deadline = Instant::now() + START_DEADLINE;
-        while host.listening().len() < this.listeners {
-            assert!(
-                host.stdout.wait(deadline),
-                "the host does not listen; it said:\n{}",
-                host.log()
-            );
-        }
+        host.wait_for_listeners(this.listeners);
         host
     }
 
@@ -143,6 +136,39 @@ impl Host {
             child,
             stdout,
             stderr,
+        }
+    }
+
+    /// Starts `nethost serve` with a config file and other arguments, and waits until it has printed that many listeners.
+    ///
+    /// # Panics
+    ///
+    /// With the host's log if it does not.
+    pub fn serve(
+        file: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        listeners: usize,
+    ) -> Self {
+        let mut command = places::host();
+        command.arg("serve").arg(file).args(arguments);
+        let host = Self::spawn(command, None);
+        host.wait_for_listeners(listeners);
+        host
+    }
+
+    /// Waits until so many listeners were printed, all in all.
+    ///
+    /// # Panics
+    ///
+    /// With the host's log if that does not come.
+    pub fn wait_for_listeners(&self, count: usize) {
+        let deadline = Instant::now() + START_DEADLINE;
+        while self.listening().len() < count {
+            assert!(
+                self.stdout.wait(deadline),
+                "the host does not listen; it said:\n{}",
+                self.log()
+            );
         }
     }
 

@@ -5,10 +5,7 @@
     reason = "helpers of tests: a panic is a failed test"
 )]
 
-use std::{
-    num::NonZeroU32,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use nethost::limits::Limits;
 use nethost_tests::{client::Client, places::guest, scripted::Scripted, service::Running};
@@ -49,7 +46,7 @@ fn a_peer_has_no_more_connections_than_its_limit() {
 #[test]
 fn connections_that_come_too_fast_wait() {
     let service = service(Limits {
-        accept_rate: NonZeroU32::new(100).unwrap(),
+        accept_rate: 100,
         ..Limits::default()
     });
     let start = Instant::now();

@@ -14,6 +14,7 @@ use super::{
     password::PasswordHash,
     scram::{self, ScramKeys},
 };
+use crate::config::text::{Position, list, nearest};
 
 /// The users of a file, checked.
 #[derive(Debug)]
@@ -268,10 +269,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn wrong(&self, span: Option<Range<usize>>, message: impl Into<String>) -> Wrong {
-        let start = span.map_or(0, |span| span.start).min(self.text.len());
-        let before = self.text.as_bytes().get(..start).unwrap_or_default();
         Wrong {
-            line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
+            line: Position::of(self.text, span.as_ref()).line,
             message: message.into(),
         }
     }
@@ -289,14 +288,9 @@ impl Reader<'_> {
                 continue;
             };
             if !known.contains(&name) {
-                let similar = known
-                    .iter()
-                    .map(|known| (strsim::jaro_winkler(known, name), known))
-                    .max_by(|(one, _), (other, _)| one.total_cmp(other))
-                    .filter(|(similarity, _)| *similarity > 0.8);
-                let hint = match similar {
-                    Some((_, similar)) => format!("; did you mean `{similar}`?"),
-                    None => format!("; it may have {}", list(known)),
+                let hint = match nearest(name, known.iter().copied()) {
+                    Some(near) => format!("; did you mean `{near}`?"),
+                    None => format!("; it may have {}", list(known.iter().copied())),
                 };
                 let message = format!("{what} has no key `{}`{hint}", name.escape_debug());
                 return Err(self.wrong(key.span(), message));
@@ -331,11 +325,6 @@ impl Reader<'_> {
             self.wrong(key.span(), message)
         })
     }
-}
-
-fn list(names: &[&str]) -> String {
-    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    names.join(", ")
 }
 
 /// Checks the name of a user or a group.

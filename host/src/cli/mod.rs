@@ -1,21 +1,25 @@
 //! The command line: one file per subcommand.
 
-use std::{error::Error, fmt, io, io::IsTerminal as _};
+use std::{error::Error, fmt, io};
 
-use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::{
+    config::Problems,
     inspect::Unfit,
+    logging::{self, LogFormat},
     manifest::{InvalidConfig, InvalidManifest},
     transport::stdio,
 };
 
 mod build;
 mod cert;
+mod check;
 mod completions;
 mod inspect;
 mod run;
+mod serve;
 mod user;
 
 /// Network protocol servers as WebAssembly components
@@ -32,6 +36,8 @@ Examples:
   nethost build plugins/irc            source folder to component
   nethost inspect plugins/irc.wasm     what it needs, what can be set
   nethost run plugins/irc.wasm         serve on the listeners that it names
+  nethost serve nethost.toml           serve what a config file describes
+  nethost check nethost.toml           say what is wrong with it
   nethost cert self-signed certs localhost   a certificate for TLS listeners
   nethost user add ann                 a user, in users.toml
 
@@ -50,20 +56,16 @@ pub struct Cli {
     )]
     log: Option<String>,
 
-    /// How to write the log
-    #[arg(
-        long,
-        global = true,
-        value_name = "FORMAT",
-        default_value = "text",
-        help_heading = "Logging"
-    )]
-    log_format: LogFormat,
+    /// How to write the log [default: text]
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "Logging")]
+    log_format: Option<LogFormat>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::Run>),
+    Serve(serve::Serve),
+    Check(check::Check),
     Build(build::Build),
     Inspect(inspect::Inspect),
     Cert(cert::Cert),
@@ -71,27 +73,31 @@ enum Command {
     Completions(completions::Completions),
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
-    /// For people: one line per event
-    Text,
-    /// For machines: one JSON object per line
-    Json,
-}
-
 impl Cli {
     /// Sets up the log, then does what the command line says.
-    pub fn execute(self) -> anyhow::Result<()> {
-        let asked = self.log.or_else(|| std::env::var("RUST_LOG").ok());
+    pub fn execute(mut self) -> anyhow::Result<()> {
+        let mut asked = self.log.or_else(|| std::env::var("RUST_LOG").ok());
+        let mut format = self.log_format;
+        if let Command::Serve(serve) = &mut self.command {
+            // What the file says comes last.
+            let host = serve.load()?;
+            asked = asked.or_else(|| host.log.clone());
+            format = format.or(host.log_format);
+        } else if let Command::Check(_) = &self.command {
+            // What it has to say is no log.
+            asked = asked.or_else(|| Some("warn".to_owned()));
+        }
         let writer = match &self.command {
             Command::Run(run) if run.is_on_stdio() && stdio::is_error_the_peers() => {
                 BoxMakeWriter::new(io::sink)
             }
             _ => BoxMakeWriter::new(io::stderr),
         };
-        start_log(asked.as_deref(), self.log_format, writer)?;
+        logging::start(asked.as_deref(), format.unwrap_or_default(), writer).or_mistake()?;
         let result = match self.command {
             Command::Run(run) => run.execute(),
+            Command::Serve(serve) => serve.execute(),
+            Command::Check(check) => check.execute(),
             Command::Build(build) => build.execute(),
             Command::Inspect(inspect) => inspect.execute(),
             Command::Cert(cert) => cert.execute(),
@@ -116,6 +122,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             || cause.is::<Unfit>()
             || cause.is::<InvalidManifest>()
             || cause.is::<InvalidConfig>()
+            || cause.is::<Problems>()
     };
     if error.chain().any(is_mistake) { 2 } else { 1 }
 }
@@ -160,39 +167,6 @@ fn size(bytes: usize) -> String {
     }
 }
 
-fn start_log(asked: Option<&str>, format: LogFormat, writer: BoxMakeWriter) -> anyhow::Result<()> {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(asked)?)
-        .with_writer(writer)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
-}
-
-/// A level alone is for this program and its plugins; its libraries stay at `warn`, or at that level if it is sterner. The resolver's say nothing: whoever
-/// answers a plugin's look-up could fill the log.
-fn filter(asked: Option<&str>) -> anyhow::Result<EnvFilter> {
-    let asked = asked.map(str::trim).filter(|asked| !asked.is_empty());
-    let directives = match asked.map(str::to_ascii_lowercase).as_deref() {
-        None => format!("warn,{QUIET},nethost=info"),
-        Some("off") => "off".to_owned(),
-        Some(level @ ("error" | "warn")) => format!("{level},{QUIET}"),
-        Some(level @ ("info" | "debug" | "trace")) => format!("warn,{QUIET},nethost={level}"),
-        Some(_) => asked.unwrap_or_default().to_owned(),
-    };
-    EnvFilter::builder()
-        .parse(&directives)
-        // Its causes are in its own text already.
-        .map_err(|error| anyhow::anyhow!("invalid log filter `{directives}`: {error}"))
-        .or_mistake()
-}
-
-/// The libraries that log what comes from the network.
-const QUIET: &str = "hickory_net=off,hickory_resolver=off";
-
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()
@@ -236,35 +210,6 @@ mod tests {
             assert_eq!(exit_code(&error), code, "{error:#}");
             assert_eq!(format!("{error:#}"), shown);
         }
-    }
-
-    #[test]
-    fn a_level_alone_is_for_this_program() {
-        for (asked, expected) in [
-            (
-                None,
-                "hickory_resolver=off,hickory_net=off,nethost=info,warn",
-            ),
-            (
-                Some(""),
-                "hickory_resolver=off,hickory_net=off,nethost=info,warn",
-            ),
-            (
-                Some("DEBUG"),
-                "hickory_resolver=off,hickory_net=off,nethost=debug,warn",
-            ),
-            (Some("error"), "hickory_resolver=off,hickory_net=off,error"),
-            (Some("off"), "off"),
-            (
-                Some("info,nethost::reactor=trace"),
-                "nethost::reactor=trace,info",
-            ),
-        ] {
-            assert_eq!(filter(asked).unwrap().to_string(), expected, "{asked:?}");
-        }
-        let error = filter(Some("nethost=loud")).unwrap_err();
-        assert_eq!(exit_code(&error), 2);
-        assert!(format!("{error:#}").contains("`nethost=loud`"), "{error:#}");
     }
 
     #[test]

@@ -1,38 +1,22 @@
 //! `nethost run`: serves one plugin.
 
 use std::{
-    collections::BTreeMap,
-    io::{self, Write as _},
-    net::{IpAddr, SocketAddr},
-    num::NonZeroUsize,
-    path::PathBuf,
-    sync::Arc,
-    thread,
-    time::Duration,
+    collections::BTreeSet, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration,
 };
 
-use anyhow::{Context as _, bail};
-use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::{
-    runtime,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use anyhow::bail;
 
 use crate::{
-    accounts::Accounts,
-    cli::{Mistake, OrMistake as _},
+    cli::Mistake,
+    config::{DirectoryConfig, HostConfig, ServiceConfig, name_server, service_name},
     endpoint::{Certificate, Direction, Endpoint, EndpointError},
-    engine::Engine,
-    files::{FileGrant, FileMode, HostFile},
-    grants::{ConnectGrant, Grants},
+    files::FileGrant,
+    grants::ConnectGrant,
     limits::Limits,
-    manifest::{DirectoryRequest, Isolation, Manifest, is_service_name_char, parse_duration},
-    plugin::Plugin,
-    reactor::Program,
-    service::{Host, Protocol, Service, ServiceSpec},
-    storage::{Directory, DirectoryGrant, Quota, QuotaGrant},
-    tls::{ClientTls, ClientTlsSettings},
-    transport::stdio,
+    manifest::{Isolation, parse_duration, typed},
+    serve::{self, Source},
+    storage::{DirectoryGrant, QuotaGrant},
+    tls::ClientTlsSettings,
 };
 
 /// Serve a plugin
@@ -154,323 +138,79 @@ impl Run {
     }
 
     pub(crate) fn execute(self) -> anyhow::Result<()> {
-        raise_file_limit();
-        let workers = self
-            .workers
-            .or_else(|| thread::available_parallelism().ok())
-            .unwrap_or(NonZeroUsize::MIN);
-        let drain_timeout = self.drain_timeout;
-        let engine = Engine::new()
-            .map_err(|error| anyhow::anyhow!("{error:#}"))
-            .context("setting up wasmtime")?;
-        let spec = self.spec(&engine)?;
-        let host = Host::start(workers)?;
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("starting the main thread's runtime")?;
-        runtime.block_on(async {
-            // Before anybody is told that it is ready: who is told may send a signal at once.
-            let signals = Signals::new().context("listening for signals")?;
-            let service = match host.serve(spec).await {
-                Ok(service) => service,
-                Err(error) if error.is_mistake() => return Err(error).or_mistake(),
-                Err(error) => return Err(error.into()),
-            };
-            announce(&service)?;
-            stop(service, drain_timeout, signals).await
-        })
+        let host = HostConfig {
+            workers: self.workers,
+            drain_timeout: self.drain_timeout,
+            ..HostConfig::default()
+        };
+        serve::run(Source::Flags(Box::new(self.describe()?)), host)
     }
 
-    /// Checks everything the command line says against the plugin's manifest.
-    fn spec(self, engine: &Engine) -> anyhow::Result<ServiceSpec> {
-        let plugin = Plugin::load(engine, &self.plugin).or_mistake()?;
-        let manifest = &plugin.manifest;
-        let service = self.name.unwrap_or_else(|| manifest.name.clone());
-        let isolation = self
-            .isolation
-            .unwrap_or_else(|| manifest.default_isolation());
-        if !manifest.isolation.contains(&isolation) {
-            let permitted: Vec<_> = manifest.isolation.iter().map(ToString::to_string).collect();
-            bail!(Mistake::new(format!(
-                "{} does not permit isolation `{isolation}`, only {}",
-                manifest.name,
-                permitted.join(", ")
-            )));
-        }
-        let listen = if self.listen.is_empty() {
-            listeners(manifest)?
-        } else {
-            self.listen
-        };
-        let config = manifest.config(&self.set)?;
-        let tls = ClientTls::load(&ClientTlsSettings {
-            ca: self.tls_ca,
-            certificate: self.tls_cert.map(|path| Certificate {
-                path,
-                key: self.tls_key,
-            }),
-        })
-        .or_mistake()?;
-        let users = self.users.map(|file| Accounts::load(&file, &service));
-        let grants = Grants {
+    /// Describes the one service.
+    fn describe(self) -> anyhow::Result<ServiceConfig> {
+        Ok(ServiceConfig {
+            name: self.name,
+            plugin: self.plugin,
+            listen: self.listen,
+            isolation: self.isolation,
             connect: self.allow_connect,
-            files: open_files(&self.file)?,
-            directories: open_directories(&self.dir, &self.dir_quota, manifest)?,
-            users: users.transpose().or_mistake()?,
+            files: once("--file", self.file, |grant| &grant.name)?,
+            directories: directories(self.dir, self.dir_quota)?,
+            users: self.users,
             anonymous: self.anonymous,
-        };
-        ask(manifest, &service, &grants);
-        Ok(ServiceSpec {
-            program: Program {
-                service,
-                limits: Limits::default(),
-                grants,
-                tls,
-                name_servers: self.name_servers,
+            tls: ClientTlsSettings {
+                ca: self.tls_ca,
+                certificate: self.tls_cert.map(|path| Certificate {
+                    path,
+                    key: self.tls_key,
+                }),
             },
-            protocol: Protocol::Plugin {
-                plugin: Arc::new(plugin),
-                config: serde_json::Value::Object(config).to_string().into(),
-            },
-            listen,
-            isolation,
+            settings: typed(&self.set),
+            limits: Limits::default(),
+            name_servers: self.name_servers,
         })
     }
 }
 
-fn open_files(grants: &[FileGrant]) -> anyhow::Result<BTreeMap<String, HostFile>> {
-    let mut files = BTreeMap::new();
-    for grant in grants {
-        let file = grant
-            .open()
-            .with_context(|| format!("opening {} for --file", grant.path.display()))
-            .or_mistake()?;
-        if files.insert(grant.name.clone(), file).is_some() {
-            bail!(Mistake::new(format!("--file names `{}` twice", grant.name)));
-        }
-    }
-    Ok(files)
-}
-
-fn open_directories(
-    grants: &[DirectoryGrant],
-    quotas: &[QuotaGrant],
-    manifest: &Manifest,
-) -> anyhow::Result<BTreeMap<String, Directory>> {
-    let mut limits = BTreeMap::new();
-    for QuotaGrant { name, bytes } in quotas {
+fn directories(
+    grants: Vec<DirectoryGrant>,
+    quotas: Vec<QuotaGrant>,
+) -> anyhow::Result<Vec<DirectoryConfig>> {
+    let grants = once("--dir", grants, |grant| &grant.name)?;
+    let quotas = once("--dir-quota", quotas, |quota| &quota.name)?;
+    for QuotaGrant { name, .. } in &quotas {
         if !grants.iter().any(|grant| grant.name == *name) {
             bail!(Mistake::new(format!(
                 "--dir-quota is about `{name}`, and no --dir is"
             )));
         }
-        if limits.insert(name, *bytes).is_some() {
-            bail!(Mistake::new(format!("--dir-quota names `{name}` twice")));
-        }
     }
-    let mut directories = BTreeMap::new();
-    for grant in grants {
-        let asked = manifest.directories.get(&grant.name);
-        let mode = grant
-            .mode
-            .or_else(|| asked.map(|asked| asked.mode))
-            .unwrap_or(FileMode::ReadOnly);
-        let quota = Quota {
-            bytes: limits.get(&grant.name).copied(),
-            ..Quota::default()
-        };
-        let directory = grant
-            .open(mode, quota)
-            .with_context(|| format!("opening {} for --dir", grant.path.display()))
-            .or_mistake()?;
-        if directories.insert(grant.name.clone(), directory).is_some() {
-            bail!(Mistake::new(format!("--dir names `{}` twice", grant.name)));
-        }
-    }
-    Ok(directories)
-}
-
-fn listeners(manifest: &Manifest) -> anyhow::Result<Vec<Endpoint>> {
-    if manifest.listen.is_empty() {
-        bail!(Mistake::new(format!(
-            "{} names no listener of its own: say where with --listen, for example --listen tcp://127.0.0.1:0",
-            manifest.name
-        )));
-    }
-    manifest
-        .listen
-        .iter()
-        .map(|url| listener(url))
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("the manifest of {}", manifest.name))
-        .or_mistake()
-}
-
-/// Says what the plugin asks for and was not granted.
-fn ask(manifest: &Manifest, service: &str, grants: &Grants) {
-    for (grant, why) in &manifest.grants {
-        match grant.as_str() {
-            "connect" if grants.connect.is_empty() => {
-                tracing::warn!(
-                    service,
-                    "not granted: connect ({why}); --allow-connect HOST:PORT grants it"
-                );
-            }
-            "users" if grants.users.is_none() => {
-                tracing::warn!(
-                    service,
-                    "not granted: users ({why}); --users FILE grants them"
-                );
-            }
-            "anonymous" if !grants.anonymous => {
-                tracing::warn!(
-                    service,
-                    "not granted: anonymous ({why}); --anonymous grants it"
-                );
-            }
-            "connect" | "users" | "anonymous" => {}
-            other => tracing::warn!(
-                service,
-                "not granted: {other} ({why}); this version of nethost cannot grant it"
-            ),
-        }
-    }
-    for (name, DirectoryRequest { mode, reason }) in &manifest.directories {
-        match grants.directories.get(name) {
-            None => tracing::warn!(
-                service,
-                "not granted: directory {name} ({reason}); --dir {name}=PATH:{mode} grants it"
-            ),
-            Some(granted) if *mode == FileMode::ReadWrite && !granted.is_writable() => {
-                tracing::warn!(
-                    service,
-                    "not granted: writing in directory {name} ({reason}); --dir {name}=PATH:rw grants it"
-                );
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-/// Prints the ready lines. Nobody has to read them.
-fn announce(service: &Service) -> anyhow::Result<()> {
-    let is_connection = |url: &Arc<str>| **url == *"stdio:";
-    let mut output: Box<dyn io::Write> = if !service.listening().iter().any(is_connection) {
-        Box::new(io::stdout().lock())
-    } else if stdio::is_error_the_peers() {
-        Box::new(io::sink())
-    } else {
-        Box::new(io::stderr().lock())
+    let directory = |grant: DirectoryGrant| DirectoryConfig {
+        quota: quotas
+            .iter()
+            .find(|quota| quota.name == grant.name)
+            .map(|quota| quota.bytes),
+        grant,
     };
-    let mut print = || {
-        for url in service.listening() {
-            writeln!(output, "listening {} {url}", service.name())?;
-        }
-        output.flush()
-    };
-    match print() {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            tracing::debug!("standard output is closed; the ready lines are lost");
-            Ok(())
-        }
-        result => result.context("writing the ready lines"),
-    }
+    Ok(grants.into_iter().map(directory).collect())
 }
 
-/// The signals that the host listens to.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for one that stops, and calls `reload` at each SIGHUP until then.
-    async fn stop(&mut self, reload: impl Fn()) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.hangup.recv() => reload(),
-            }
+/// Sees that no name is given twice.
+fn once<T>(flag: &str, grants: Vec<T>, name: impl Fn(&T) -> &String) -> anyhow::Result<Vec<T>> {
+    let mut names = BTreeSet::new();
+    for grant in &grants {
+        let name = name(grant);
+        if !names.insert(name) {
+            bail!(Mistake::new(format!("{flag} names `{name}` twice")));
         }
     }
-}
-
-/// Waits for a signal, or for the end of the connections that the process was started for, then drains.
-async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyhow::Result<()> {
-    let cause = tokio::select! {
-        signal = signals.stop(|| service.reload()) => signal,
-        () = service.finished() => "end of the connection",
-    };
-    let name = service.name().to_owned();
-    let drain = async {
-        let open = service.connection_count().await;
-        tracing::info!(
-            cause,
-            connections = open,
-            "draining for at most {timeout:?}; a second signal stops at once"
-        );
-        service.drain(timeout).await
-    };
-    // There is nobody left to load certificates for.
-    let nothing = || {};
-    tokio::select! {
-        left = drain => {
-            if left > 0 {
-                tracing::warn!(service = name, connections = left, "closed at the deadline");
-            }
-            tracing::info!(service = name, "stopped");
-            Ok(())
-        }
-        second = signals.stop(nothing) => bail!("stopped at once by a second signal ({second})"),
-    }
-}
-
-/// Every connection is a file descriptor; the soft limit is often 1024.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(%error, "raising the limit of open files");
-    }
+    Ok(grants)
 }
 
 fn listener(text: &str) -> Result<Endpoint, EndpointError> {
     let endpoint: Endpoint = text.parse()?;
     endpoint.check(Direction::Listening)?;
     Ok(endpoint)
-}
-
-fn name_server(text: &str) -> Result<SocketAddr, String> {
-    let with_port = |ip: IpAddr| SocketAddr::new(ip, 53);
-    let address = match text.parse() {
-        Ok(address) => address,
-        Err(_) => text
-            .parse()
-            .map(with_port)
-            .map_err(|_| "expected an address such as 192.0.2.1, 192.0.2.1:5353 or [::1]:53")?,
-    };
-    if address.port() == 0 || address.ip().is_unspecified() {
-        return Err("no server has the port 0, or the address 0.0.0.0 or ::".to_owned());
-    }
-    Ok(address)
-}
-
-fn service_name(text: &str) -> Result<String, String> {
-    if text.is_empty() || !text.chars().all(is_service_name_char) {
-        return Err("a name has letters, digits, `-`, `_` and `.`".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

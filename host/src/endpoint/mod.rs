@@ -16,6 +16,7 @@
 //! wrong, is an error that names it.
 
 mod options;
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ pub use options::{
     Certificate, ClientAuth, ProxyHeader, StreamOptions, Switch, TlsOptions, TlsVersion,
 };
 use options::{Reader, Scheme, Writer};
+pub(crate) use place::Place;
 use thiserror::Error;
 use url::{Host, Url};
 

@@ -26,7 +26,14 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{endpoint::Endpoint, files::FileMode};
+use crate::{
+    config::{
+        Setting, Text,
+        text::{list, nearest},
+    },
+    endpoint::Endpoint,
+    files::FileMode,
+};
 
 mod duration;
 #[cfg(test)]
@@ -101,32 +108,46 @@ impl Manifest {
     /// A list is set once per element, and the first one replaces the default (`--set k=a --set k=b` is `["a", "b"]`); a single empty value is
     /// the empty list. Any other key is set at most once. A duration becomes a number of nanoseconds.
     pub fn config(&self, sets: &[(String, String)]) -> Result<Map<String, Value>, InvalidConfig> {
-        let mut given: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (key, value) in sets {
-            if !self.config.contains_key(key) {
-                return Err(self.unknown(key));
-            }
-            given.entry(key).or_default().push(value);
-        }
+        self.settings(&typed(sets)).map_err(|mut wrong| {
+            let (_, first) = wrong.swap_remove(0);
+            first
+        })
+    }
+
+    /// As [`Self::config`], from flags or from a file; what is wrong is told of every key, and of those that are missing together.
+    pub(crate) fn settings(
+        &self,
+        given: &BTreeMap<String, Setting>,
+    ) -> Result<Map<String, Value>, Vec<WrongSetting>> {
+        let unknown = given.keys().filter(|key| !self.config.contains_key(*key));
+        let mut wrong: Vec<WrongSetting> = unknown
+            .map(|key| (Some(key.clone()), self.unknown(key)))
+            .collect();
         let mut merged = Map::new();
         let mut missing = Vec::new();
         for (key, declared) in &self.config {
-            let value = match given.get(key.as_str()) {
-                Some(values) => Some(declared.kind.parse(key, values)?),
-                None => declared.default.clone(),
+            let value = match given.get(key) {
+                Some(setting) => declared.kind.read(key, setting).map(Some),
+                None => Ok(declared.default.clone()),
             };
             match value {
-                Some(value) => drop(merged.insert(key.clone(), value)),
-                None => missing.push(format!("`{key}`")),
+                Ok(Some(value)) => drop(merged.insert(key.clone(), value)),
+                Ok(None) => missing.push(key.as_str()),
+                Err(error) => wrong.push((Some(key.clone()), error)),
             }
         }
-        if missing.is_empty() {
-            return Ok(merged);
+        if !missing.is_empty() {
+            let missing = InvalidConfig::Missing {
+                plugin: self.name.clone(),
+                keys: list(missing),
+            };
+            wrong.push((None, missing));
         }
-        Err(InvalidConfig::Missing {
-            plugin: self.name.clone(),
-            keys: missing.join(", "),
-        })
+        if wrong.is_empty() {
+            Ok(merged)
+        } else {
+            Err(wrong)
+        }
     }
 
     fn unknown(&self, key: &str) -> InvalidConfig {
@@ -138,19 +159,13 @@ impl Manifest {
         if self.config.is_empty() {
             return InvalidConfig::NoKeys { plugin, key };
         }
-        let nearest = self
-            .config
-            .keys()
-            .map(|known| (strsim::damerau_levenshtein(known, &key), known))
-            .min()
-            .filter(|(distance, known)| *distance <= known.len().div_ceil(3));
+        let known = || self.config.keys().map(String::as_str);
+        let near = nearest(&key, known());
         InvalidConfig::Unknown {
             plugin,
-            hint: nearest.map_or_else(String::new, |(_, known)| {
-                format!(", did you mean `{known}`?")
-            }),
+            hint: near.map_or_else(String::new, |near| format!(", did you mean `{near}`?")),
+            known: list(known()),
             key,
-            known: list(self.config.keys()),
         }
     }
 }
@@ -228,6 +243,30 @@ impl Kind {
         }
     }
 
+    /// Reads what the operator set.
+    fn read(self, key: &str, setting: &Setting) -> Result<Value, InvalidConfig> {
+        let value = match (self, setting) {
+            (_, Setting::Typed(values)) => {
+                let values: Vec<_> = values.iter().map(String::as_str).collect();
+                return self.parse(key, &values);
+            }
+            (Self::Integer, Setting::Integer(number)) => Some((*number).into()),
+            (Self::Boolean, Setting::Boolean(truth)) => Some((*truth).into()),
+            (Self::String | Self::Duration, Setting::Text(text)) => self.parse_one(text.expose()),
+            // A secret is a text, whatever it stands for.
+            (Self::Integer | Self::Boolean, Setting::Text(Text::Secret(secret))) => {
+                self.parse_one(secret.expose())
+            }
+            (Self::List, Setting::List(texts)) => Some(texts.iter().map(Text::expose).collect()),
+            _ => None,
+        };
+        value.ok_or_else(|| InvalidConfig::WrongType {
+            key: key.to_owned(),
+            value: setting.to_string(),
+            expected: self.expected(),
+        })
+    }
+
     fn parse(self, key: &str, values: &[&str]) -> Result<Value, InvalidConfig> {
         if self == Self::List {
             return Ok(match values {
@@ -241,17 +280,21 @@ impl Kind {
                 kind: self,
             });
         };
-        let value = match self {
+        self.parse_one(text)
+            .ok_or_else(|| InvalidConfig::WrongType {
+                key: key.to_owned(),
+                value: text.to_owned(),
+                expected: self.expected(),
+            })
+    }
+
+    fn parse_one(self, text: &str) -> Option<Value> {
+        match self {
             Self::String | Self::List => Some(text.into()),
             Self::Integer => text.parse::<i64>().ok().map(Value::from),
             Self::Boolean => text.parse::<bool>().ok().map(Value::from),
             Self::Duration => parse_duration(text).ok().map(Value::from),
-        };
-        value.ok_or_else(|| InvalidConfig::WrongType {
-            key: key.to_owned(),
-            value: text.to_owned(),
-            expected: self.expected(),
-        })
+        }
     }
 
     /// Turns the default of a manifest into what the plugin gets.
@@ -380,13 +423,28 @@ pub enum InvalidConfig {
         expected: &'static str,
     },
     /// Keys without a default were not set.
-    #[error("`{plugin}` needs a value for {keys}: use --set KEY=VALUE")]
+    #[error("`{plugin}` needs a value for {keys}")]
     Missing {
         /// The plugin.
         plugin: String,
         /// The keys.
         keys: String,
     },
+}
+
+/// A key, or none for those that are missing, and what is wrong with it.
+pub(crate) type WrongSetting = (Option<String>, InvalidConfig);
+
+/// Gathers what was set on the command line by its key.
+pub(crate) fn typed(sets: &[(String, String)]) -> BTreeMap<String, Setting> {
+    let mut given: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, value) in sets {
+        given.entry(key.clone()).or_default().push(value.clone());
+    }
+    let given = given.into_iter();
+    given
+        .map(|(key, values)| (key, Setting::Typed(values)))
+        .collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -572,11 +630,4 @@ fn check_listener(endpoint: &str) -> Result<(), Wrong> {
     checked
         .map(drop)
         .map_err(|error| ("plugin.listen".to_owned(), error.to_string()))
-}
-
-fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    names
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
 }

@@ -257,7 +257,7 @@ fn a_key_without_a_default_has_to_be_set() {
     let manifest = Manifest::parse(text, "f").unwrap();
     assert_eq!(
         manifest.config(&[]).unwrap_err().to_string(),
-        "`relay` needs a value for `upstream`: use --set KEY=VALUE"
+        "`relay` needs a value for `upstream`"
     );
     assert!(manifest.config(&sets(&[("upstream", "x")])).is_ok());
 }

@@ -58,7 +58,7 @@ pub(super) struct TooMany {
 
 impl Door {
     pub(super) fn new(limits: &Limits, pool: Option<Arc<Admission>>) -> Arc<Self> {
-        let rate = u64::from(limits.accept_rate.get());
+        let rate = u64::from(limits.accept_rate.max(1));
         Arc::new(Self {
             pool,
             per_peer: limits.connections_per_peer,
@@ -192,8 +192,6 @@ const DEFAULT_PER_PREFIX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     fn door(limits: &Limits) -> Arc<Door> {
@@ -255,7 +253,7 @@ mod tests {
     #[test]
     fn connections_that_come_too_fast_are_waited_for() {
         let door = door(&Limits {
-            accept_rate: NonZeroU32::new(1000).unwrap(),
+            accept_rate: 1000,
             ..Limits::default()
         });
         let pauses: Vec<_> = (0..200).map(|_| door.pause()).collect();

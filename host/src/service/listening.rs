@@ -1,17 +1,24 @@
 //! The sockets of a service: bound, or taken over from who opened them, before its instances are made, so that an address in use is found first.
+//!
+//! A service that takes another's place gets its sockets as well, as duplicates of the descriptors: what waits in their queues is served by the new one, and none is
+//! ever closed that somebody could be waiting at.
 
 use std::{
+    fs,
     net::{SocketAddr, TcpListener, UdpSocket},
-    os::unix::net::UnixListener,
+    os::unix::{fs::PermissionsExt as _, net::UnixListener},
     sync::Arc,
 };
 
+use rustix::net::listen;
+use socket2::SockRef;
 use tokio::sync::{oneshot, watch};
 
 use super::ServiceError;
 use crate::{
     endpoint::{
-        Endpoint, HostName, InheritedEndpoint, Security, StreamOptions, TcpEndpoint, UdpEndpoint,
+        Endpoint, HostName, InheritedEndpoint, Place, Security, StreamOptions, TcpEndpoint,
+        UdpEndpoint, UnixName,
     },
     tls::server::ServerTls,
     transport::{
@@ -19,20 +26,42 @@ use crate::{
         inherited::{self, Inherited, Passed},
         stdio,
         tcp::TcpListeners,
-        udp::UdpSockets,
+        udp::{self, UdpSockets},
         unix::{self, SocketFile},
     },
 };
 
-/// Where a service listens. Dropping it removes the files of UNIX sockets.
+/// Where a service listens. Dropping it removes the files of UNIX sockets, unless a successor has them.
 #[derive(Debug, Default)]
 pub(super) struct Listening {
     urls: Vec<Arc<str>>,
-    _files: Vec<SocketFile>,
+    /// For a successor.
+    bound: Vec<Bound>,
+    /// What was taken over, by the predecessor's URLs.
+    taken: Vec<Arc<str>>,
     /// The other end of what the service's [`GivenStream`]s hold; none if it has none.
     streams: Option<watch::Receiver<()>>,
     /// The certificates of those listeners that have some.
     certificates: Vec<Arc<ServerTls>>,
+}
+
+/// The sockets of one endpoint, beside those that workers have.
+#[derive(Debug)]
+struct Bound {
+    endpoint: Endpoint,
+    /// With the URLs of their listeners.
+    sockets: Vec<(Arc<str>, Source)>,
+    file: Option<Arc<SocketFile>>,
+    origin: Origin,
+}
+
+/// Who bound it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// This service, with all its options.
+    Own,
+    /// A predecessor, whose options may have been others.
+    Predecessor,
 }
 
 /// A bound socket on its way to the worker that accepts on it.
@@ -59,6 +88,18 @@ pub(super) enum Source {
     Udp(UdpSocket),
     /// It is a connection itself.
     Stream(Box<GivenStream>),
+}
+
+impl Source {
+    /// Returns another descriptor of the same socket; none if it is a connection, which has one owner.
+    fn try_clone(&self) -> std::io::Result<Option<Self>> {
+        Ok(match self {
+            Self::Tcp(socket) => Some(Self::Tcp(socket.try_clone()?)),
+            Self::Unix(socket) => Some(Self::Unix(socket.try_clone()?)),
+            Self::Udp(socket) => Some(Self::Udp(socket.try_clone()?)),
+            Self::Stream(_) => None,
+        })
+    }
 }
 
 /// A stream that the service was started with: it does not outlive it.
@@ -96,22 +137,28 @@ pub(super) enum Sockets {
 }
 
 impl Listening {
-    /// Binds every endpoint for that many workers.
+    /// Binds every endpoint for that many workers. Where one of the predecessors listens already, its sockets are taken over; it goes on accepting on them until it is
+    /// told to [let go](Self::let_go). `taken` are the URLs that other successors have.
     pub(super) async fn bind(
         endpoints: &[Endpoint],
         workers: usize,
+        predecessors: &[&Self],
+        taken: &[Arc<str>],
     ) -> Result<(Self, Vec<Socket>), ServiceError> {
+        let spare = predecessors.iter().flat_map(|it| &it.bound);
+        let spare = spare.filter(|it| !it.has_one_of(taken)).collect();
         let mut binding = Binding {
             listening: Self::default(),
             sockets: Vec::new(),
             ended: watch::Sender::new(()),
             workers,
             tls: None,
+            spare,
         };
         for endpoint in endpoints {
             binding.load(endpoint)?;
             binding
-                .bind(endpoint, endpoints)
+                .bind_or_take_over(endpoint, endpoints)
                 .await
                 .map_err(|error| ServiceError::Listen {
                     endpoint: endpoint.to_string(),
@@ -130,6 +177,34 @@ impl Listening {
         &self.urls
     }
 
+    /// Returns what was taken over, by the predecessors' URLs.
+    pub(super) fn taken(&self) -> &[Arc<str>] {
+        &self.taken
+    }
+
+    /// Sets the options of sockets that were taken over, once it is certain that they are.
+    pub(super) fn adjust(&self) {
+        let taken = self.bound.iter();
+        for bound in taken.filter(|bound| bound.origin == Origin::Predecessor) {
+            if let Err(error) = bound.adjust() {
+                let listener = bound.endpoint.to_string();
+                tracing::warn!(listener, %error, "setting the options of a listener");
+            }
+        }
+    }
+
+    /// Leaves those of its sockets that have one of these URLs to who took them over, files and all.
+    pub(super) fn let_go(&mut self, taken: &[Arc<str>]) {
+        self.bound.retain(|bound| !bound.has_one_of(taken));
+    }
+
+    /// Closes the descriptors that are for a successor: there will be none. The sockets close with their acceptors then.
+    pub(super) fn close_spare(&mut self) {
+        for bound in &mut self.bound {
+            bound.sockets.clear();
+        }
+    }
+
     /// Returns once the last of the streams that the service was started with has ended; never if there was none.
     pub(super) async fn streams_ended(&self) {
         match &self.streams {
@@ -145,17 +220,52 @@ impl Listening {
     }
 }
 
+impl Bound {
+    fn has_one_of(&self, urls: &[Arc<str>]) -> bool {
+        self.sockets.iter().any(|(url, _)| urls.contains(url))
+    }
+
+    fn adjust(&self) -> std::io::Result<()> {
+        for (_, socket) in &self.sockets {
+            match (socket, &self.endpoint) {
+                // To listen again sets the length of the queue, and changes nothing else.
+                (Source::Tcp(socket), Endpoint::Tcp(endpoint)) => {
+                    listen(socket, backlog(&endpoint.options))?;
+                }
+                (Source::Unix(socket), Endpoint::Unix(endpoint)) => {
+                    listen(socket, backlog(&endpoint.options))?;
+                    if let (UnixName::Path(path), Some(mode)) = (&endpoint.address, endpoint.mode) {
+                        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+                    }
+                }
+                (Source::Udp(socket), Endpoint::Udp(endpoint)) => {
+                    udp::set_buffers(endpoint, &SockRef::from(socket))?;
+                }
+                // Somebody else's.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn backlog(options: &StreamOptions) -> i32 {
+    i32::try_from(options.backlog).unwrap_or(i32::MAX)
+}
+
 /// What is bound so far.
-struct Binding {
+struct Binding<'a> {
     listening: Listening,
     sockets: Vec<Socket>,
     ended: watch::Sender<()>,
     workers: usize,
     /// The certificates of the endpoint that is being bound.
     tls: Option<Arc<ServerTls>>,
+    /// What predecessors listen on and nobody has taken over yet.
+    spare: Vec<&'a Bound>,
 }
 
-impl Binding {
+impl Binding<'_> {
     /// Loads the certificates of an endpoint, if it names any.
     fn load(&mut self, endpoint: &Endpoint) -> Result<(), ServiceError> {
         let options = endpoint.stream_options().map(|options| &options.tls);
@@ -173,14 +283,82 @@ impl Binding {
         Ok(())
     }
 
-    async fn bind(&mut self, endpoint: &Endpoint, all: &[Endpoint]) -> std::io::Result<()> {
+    async fn bind_or_take_over(
+        &mut self,
+        endpoint: &Endpoint,
+        all: &[Endpoint],
+    ) -> std::io::Result<()> {
+        let first = self.sockets.len();
+        let place = Place::of(endpoint);
+        let mut spare = self.spare.iter();
+        let spare = spare
+            .position(|bound| Place::of(&bound.endpoint) == place && !bound.sockets.is_empty());
+        let (file, origin) = match spare.map(|at| self.spare.remove(at)) {
+            Some(bound) => {
+                self.take_over(endpoint, bound)?;
+                (bound.file.clone(), Origin::Predecessor)
+            }
+            None => (self.bind(endpoint, all).await?, Origin::Own),
+        };
+        let mut sockets = Vec::new();
+        for socket in self.sockets.get(first..).unwrap_or_default() {
+            let spare = socket.source.try_clone()?;
+            sockets.extend(spare.map(|spare| (socket.listener.url.clone(), spare)));
+        }
+        self.listening.bound.push(Bound {
+            endpoint: endpoint.clone(),
+            sockets,
+            file,
+            origin,
+        });
+        Ok(())
+    }
+
+    /// Takes a predecessor's sockets, which may be fewer or more than there are workers.
+    fn take_over(&mut self, endpoint: &Endpoint, bound: &Bound) -> std::io::Result<()> {
+        let default = StreamOptions::default();
+        let options = endpoint.stream_options().unwrap_or(&default);
+        let shares = match endpoint {
+            Endpoint::Tcp(_) | Endpoint::Udp(_) if bound.sockets.len() >= self.workers => {
+                Sockets::PerWorker
+            }
+            _ => Sockets::One,
+        };
+        for (index, (url, source)) in bound.sockets.iter().enumerate() {
+            let Some(source) = source.try_clone()? else {
+                continue;
+            };
+            self.listening.taken.push(url.clone());
+            let new_url = match (endpoint, url.split_once("://")) {
+                (Endpoint::Tcp(endpoint), Some((_, address))) => {
+                    format!("{}://{address}", scheme(endpoint.security))
+                }
+                _ => url.to_string(),
+            };
+            let mut listener = self.listener(new_url, options, shares);
+            listener.security = endpoint.security();
+            let worker = match shares {
+                Sockets::PerWorker => index % self.workers.max(1),
+                Sockets::One => 0,
+            };
+            self.add(source, listener, worker);
+        }
+        Ok(())
+    }
+
+    /// Binds an endpoint, and returns its file if it has one.
+    async fn bind(
+        &mut self,
+        endpoint: &Endpoint,
+        all: &[Endpoint],
+    ) -> std::io::Result<Option<Arc<SocketFile>>> {
         match endpoint {
             Endpoint::Tcp(tcp) => self.bind_tcp(tcp).await?,
             Endpoint::Unix(unix) => {
                 let (socket, file) = unix::bind(unix)?;
-                self.listening._files.extend(file);
                 let listener = self.listener(unix.address.to_string(), &unix.options, Sockets::One);
                 self.add(Source::Unix(socket), listener, 0);
+                return Ok(file.map(Arc::new));
             }
             Endpoint::Systemd(systemd) => self.take_passed(systemd, all)?,
             Endpoint::Fd(fd) => {
@@ -197,17 +375,13 @@ impl Binding {
             }
             Endpoint::Udp(udp) => self.bind_udp(udp).await?,
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn bind_tcp(&mut self, endpoint: &TcpEndpoint) -> std::io::Result<()> {
         let address = find(&endpoint.host, endpoint.port).await?;
         let listeners = TcpListeners::bind(endpoint, address, self.workers)?;
-        let scheme = match endpoint.security {
-            Security::Clear => "tcp",
-            Security::Tls => "tls",
-        };
-        let url = format!("{scheme}://{}", listeners.local);
+        let url = format!("{}://{}", scheme(endpoint.security), listeners.local);
         let mut listener = self.listener(url, &endpoint.options, Sockets::PerWorker);
         listener.security = endpoint.security;
         for (worker, socket) in listeners.sockets.into_iter().enumerate() {
@@ -308,6 +482,13 @@ impl Binding {
             tls: self.tls.clone(),
             sockets,
         }
+    }
+}
+
+fn scheme(security: Security) -> &'static str {
+    match security {
+        Security::Clear => "tcp",
+        Security::Tls => "tls",
     }
 }
 

@@ -8,6 +8,8 @@ mod listening;
 
 mod pool;
 
+mod rehearsal;
+
 mod slot;
 
 mod swap;
@@ -188,6 +190,17 @@ impl Host {
 
     /// Starts a service: binds its sockets, makes its instances, and only then accepts.
     pub async fn serve(&self, spec: ServiceSpec) -> Result<Service, ServiceError> {
+        self.stage(spec, &[], &[]).await?.accept().await
+    }
+
+    /// Does everything that can go wrong at a start: binds sockets and makes instances, which are configured. Where one of the predecessors listens already, and no
+    /// one of `earlier` has taken that, its sockets are shared; it goes on as if nothing was.
+    pub async fn stage(
+        &self,
+        spec: ServiceSpec,
+        predecessors: &[&Service],
+        earlier: &[&Staged],
+    ) -> Result<Staged, ServiceError> {
         let id = ServiceId(self.services.fetch_add(1, Ordering::Relaxed));
         let ServiceSpec {
             program,
@@ -227,7 +240,11 @@ impl Host {
             Isolation::Worker | Isolation::Service => (protocol, None),
         };
         let door = Door::new(&program.limits, pool);
-        let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
+        let predecessors: Vec<_> = predecessors.iter().map(|it| &it.listening).collect();
+        let taken = earlier.iter().flat_map(|it| it.service.listening.taken());
+        let taken: Vec<_> = taken.cloned().collect();
+        let bound = Listening::bind(&listen, workers.len(), &predecessors, &taken).await;
+        let (listening, sockets) = bound?;
         // Of one that somebody else opened it is known only now.
         let udp = sockets.iter().find(|socket| socket.is_datagrams());
         if let Some(udp) = udp.filter(|_| !takes_datagrams) {
@@ -244,15 +261,40 @@ impl Host {
             swapping: Mutex::new(()),
         };
         service.watch_certificates();
-        let mut started = service.open(&protocol).await;
-        if started.is_ok() {
-            started = service.accept(sockets).await;
+        let opened = service.open(&protocol).await;
+        let staged = Staged { service, sockets };
+        match opened {
+            Ok(()) => Ok(staged),
+            Err(error) => {
+                staged.discard();
+                Err(error)
+            }
         }
-        if let Err(error) = started {
+    }
+}
+
+/// A service that could accept, and does not yet.
+#[derive(Debug)]
+pub struct Staged {
+    service: Service,
+    sockets: Vec<Socket>,
+}
+
+impl Staged {
+    /// Accepts from now on.
+    pub async fn accept(self) -> Result<Service, ServiceError> {
+        let Self { service, sockets } = self;
+        if let Err(error) = service.accept(sockets).await {
             service.forget();
             return Err(error);
         }
+        service.listening.adjust();
         Ok(service)
+    }
+
+    /// Ends its instances. Who shares sockets with it keeps them.
+    pub fn discard(self) {
+        self.service.forget();
     }
 }
 
@@ -265,6 +307,26 @@ impl Service {
     /// Returns where the service listens, with real ports.
     pub fn listening(&self) -> &[Arc<str>] {
         self.listening.urls()
+    }
+
+    /// Stops accepting where a successor does now, without closing a socket: what waits in the queue is the successor's. Datagrams are left to it too.
+    pub async fn let_go(&mut self, successors: &[&Self]) {
+        let taken = successors.iter().flat_map(|it| it.listening.taken());
+        let taken: Arc<[Arc<str>]> = taken.cloned().collect();
+        self.listening.let_go(&taken);
+        let id = self.id;
+        for worker in self.workers.values() {
+            let taken = taken.clone();
+            let let_go = worker.call(move |_, let_go| {
+                if let Some(slot) = Slot::find(id) {
+                    slot.let_go(&taken);
+                }
+                // Who waits for it is gone only if the host goes.
+                let _gone = let_go.send(());
+            });
+            // A worker that is gone accepts nothing.
+            let _gone = let_go.await;
+        }
     }
 
     /// Loads certificates and users again, without waiting until their files look different. Returns at once; the log says what came of it.
@@ -310,7 +372,8 @@ impl Service {
 
     /// Stops accepting, lets the plugin say goodbye, waits for its connections to end, and closes those that are left at the deadline.
     /// Returns how many those were.
-    pub async fn drain(self, deadline: Duration) -> usize {
+    pub async fn drain(mut self, deadline: Duration) -> usize {
+        self.listening.close_spare();
         self.stop.send_replace(true);
         let id = self.id;
         // First every worker accepts what waits, and hands over what is another's; only then is it certain that no connection comes any more.

@@ -53,7 +53,8 @@ pub(super) struct Slot {
     alone: Option<Rc<Alone>>,
     /// A new version, made but not yet in charge.
     pub(super) staged: RefCell<Option<Rc<Instance>>>,
-    acceptors: RefCell<Vec<JoinHandle<()>>>,
+    /// With the URLs of their listeners.
+    acceptors: RefCell<Vec<(Arc<str>, JoinHandle<()>)>>,
     establishing: Establishing,
     backoff: Cell<Backoff>,
     /// The connections limit was reached and said so.
@@ -160,6 +161,7 @@ impl Slot {
         };
         let door = self.door.clone();
         let pause = move || door.pause();
+        let url = listener.url.clone();
         let take: Rc<dyn Fn(Accepted)> = match listener.sockets {
             Sockets::PerWorker => {
                 let slot = self.clone();
@@ -170,8 +172,31 @@ impl Slot {
             Sockets::One => self.clone().spread(listener, workers.to_vec()),
         };
         let task = tokio::task::spawn_local(acceptor.run(stop, pause, take));
-        self.acceptors.borrow_mut().push(task);
+        self.acceptors.borrow_mut().push((url, task));
         Ok(())
+    }
+
+    /// Stops accepting on the listeners with these URLs: somebody else does. What waits in their queues is left to it.
+    pub(super) fn let_go(&self, urls: &[Arc<str>]) {
+        // Dropped at the next turn; nothing that was accepted is lost by it.
+        let gone = |(url, acceptor): &(Arc<str>, JoinHandle<()>)| {
+            let is_gone = urls.contains(url);
+            if is_gone {
+                acceptor.abort();
+            }
+            is_gone
+        };
+        self.acceptors
+            .borrow_mut()
+            .retain(|acceptor| !gone(acceptor));
+        let Some(running) = self.running.borrow().clone() else {
+            return;
+        };
+        for socket in running.holdings.sockets() {
+            if matches!(socket.origin(), Origin::Configured(url) if urls.contains(url)) {
+                socket.end(CloseReason::Draining);
+            }
+        }
     }
 
     /// Takes the stream in that the service was started with.
@@ -242,7 +267,7 @@ impl Slot {
     /// Returns once what waited to be accepted is accepted, and the sockets are closed.
     pub(super) async fn accept_rest(&self) {
         let acceptors = self.acceptors.take();
-        for acceptor in acceptors {
+        for (_, acceptor) in acceptors {
             if let Err(error) = acceptor.await {
                 tracing::error!(service = self.program.service, %error, "a listener's task ended");
             }

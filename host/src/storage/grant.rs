@@ -5,7 +5,10 @@ use std::{io, path::PathBuf, str::FromStr};
 use thiserror::Error;
 
 use super::{Directory, Quota};
-use crate::files::{FileMode, parse_grant};
+use crate::{
+    config::text::parse_size,
+    files::{FileMode, parse_grant},
+};
 
 /// Leave to use one directory and everything in it: `NAME=PATH`, `NAME=PATH:ro` or `NAME=PATH:rw`.
 ///
@@ -70,13 +73,7 @@ impl FromStr for QuotaGrant {
     fn from_str(text: &str) -> Result<Self, InvalidDirectoryGrant> {
         let invalid = || InvalidDirectoryGrant::Quota(text.to_owned());
         let (name, size) = text.split_once('=').ok_or_else(invalid)?;
-        let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1_u64 << 30)];
-        let (number, unit) = units
-            .iter()
-            .find_map(|(suffix, unit)| Some((size.strip_suffix(suffix)?, *unit)))
-            .unwrap_or((size, 1));
-        let number: u64 = number.parse().map_err(|_| invalid())?;
-        match number.checked_mul(unit) {
+        match parse_size(size) {
             Some(bytes) if !name.is_empty() => Ok(Self {
                 name: name.to_owned(),
                 bytes,

@@ -631,6 +631,12 @@ fn new_socket(endpoint: &UdpEndpoint, address: SocketAddr) -> io::Result<Socket>
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
+    set_buffers(endpoint, &socket)?;
+    Ok(socket)
+}
+
+/// Sets how much the kernel holds, where the endpoint says it.
+pub(crate) fn set_buffers(endpoint: &UdpEndpoint, socket: &Socket) -> io::Result<()> {
     let size = |size: u32| usize::try_from(size).unwrap_or(usize::MAX);
     if let Some(bytes) = endpoint.receive_buffer {
         socket.set_recv_buffer_size(size(bytes))?;
@@ -638,7 +644,7 @@ fn new_socket(endpoint: &UdpEndpoint, address: SocketAddr) -> io::Result<Socket>
     if let Some(bytes) = endpoint.send_buffer {
         socket.set_send_buffer_size(size(bytes))?;
     }
-    Ok(socket)
+    Ok(())
 }
 
 /// Returns whether the error is of segmentation (udp(7)): longer than the way's MTU, or nothing that its device can do.

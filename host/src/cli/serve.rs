@@ -1,0 +1,66 @@
+//! `nethost serve`: serves what a config file describes.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use super::OrMistake as _;
+use crate::{
+    config::{Config, ConfigError, HostConfig},
+    serve::{self, Source},
+};
+
+/// Serve what a config file describes
+///
+/// One line per listener is printed once all services are ready, with its real port: `listening irc tcp://127.0.0.1:6667`. If one of them cannot start, none does.
+/// SIGINT and SIGTERM stop accepting, let the plugins say goodbye and their connections end; a second signal stops at once.
+///
+/// SIGHUP reads the file again. A bad one is told in the log, and changes nothing. With a good one only those services change that are described otherwise, or whose
+/// plugin has another content: new ones start, those that are not in the file any more stop, those that differ restart. A restart hands the listening
+/// sockets over, so that no client is refused; to its plugin of before it is a stop, so that its connections go on until they end, the plugin ends them, or
+/// `drain-timeout` is over. All others keep
+/// their connections, and load their certificates and users again. Of [host] only `drain-timeout` and `name-servers` change while the process runs.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A file that is enough:
+
+  [[service]]
+  name = \"irc\"
+  plugin = \"plugins/irc.wasm\"
+
+nethost.example.toml in the sources explains every key. `admin` of [host] is a UNIX socket; this
+version only holds its lock PATH.lock, so that a second nethost with the same one is refused.
+
+Examples:
+  nethost serve
+  nethost serve /etc/nethost/nethost.toml
+  nethost check && kill -HUP $(pidof nethost)     # what differs restarts")]
+pub(crate) struct Serve {
+    /// The config file; paths in it begin in its folder
+    #[arg(value_name = "FILE", default_value = "nethost.toml")]
+    file: PathBuf,
+
+    #[arg(skip)]
+    config: Option<Config>,
+}
+
+impl Serve {
+    /// Reads the file, which says what the log is to be too.
+    pub(crate) fn load(&mut self) -> anyhow::Result<&HostConfig> {
+        let config = match Config::load(&self.file) {
+            Ok(config) => config,
+            Err(ConfigError::Invalid(problems)) => return Err(problems.into()),
+            Err(error) => return Err(error).or_mistake(),
+        };
+        Ok(&self.config.insert(config).host)
+    }
+
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let Some(config) = self.config else {
+            bail!("the file was not read");
+        };
+        let host = config.host.clone();
+        let path = self.file;
+        serve::run(Source::File { path, config }, host)
+    }
+}

@@ -1,0 +1,445 @@
+//! Compares what a service is told with its plugin and with this machine, and opens what it was granted.
+
+use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{DirectoryConfig, Part, ServiceConfig};
+use crate::{
+    accounts::Accounts,
+    chain,
+    endpoint::{Direction, Endpoint},
+    engine::Engine,
+    files::{FileGrant, FileMode, HostFile},
+    grants::Grants,
+    instance::StartError,
+    manifest::{DirectoryRequest, Isolation, Manifest},
+    plugin::Plugin,
+    reactor::Program,
+    service::{Protocol, ServiceError, ServiceSpec},
+    storage::{Directory, Quota},
+    tls::{ClientTls, ClientTlsSettings, server::ServerTls},
+};
+
+/// How much is done for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// The service starts: what it may write to is made.
+    Serve,
+    /// Nothing is changed; certificates, which a start loads by itself, are looked at.
+    Check,
+}
+
+/// What it takes to start a service.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) spec: ServiceSpec,
+    /// What the plugin asks for and was not granted.
+    pub(crate) lacking: Vec<Fault>,
+    /// Whether everything that the service would have at a start is open: a check makes nothing.
+    pub(crate) is_complete: bool,
+}
+
+/// What is wrong with a part of a description.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) part: Part,
+    pub(crate) message: String,
+    pub(crate) mend: Option<Mend>,
+}
+
+/// What to do about it, where the service was described by flags, and where it was by a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Mend {
+    pub(crate) flag: String,
+    pub(crate) key: String,
+}
+
+impl Fault {
+    pub(crate) fn new(part: Part, message: String) -> Self {
+        Self {
+            part,
+            message,
+            mend: None,
+        }
+    }
+
+    fn mended(part: Part, message: String, flag: &str, key: &str) -> Self {
+        let mend = Mend {
+            flag: flag.to_owned(),
+            key: key.to_owned(),
+        };
+        Self {
+            part,
+            message,
+            mend: Some(mend),
+        }
+    }
+
+    /// Says it to who typed the description.
+    pub(crate) fn typed(&self) -> String {
+        let flag = self.part.flag();
+        let flag = flag.map_or_else(String::new, |flag| format!("{flag}: "));
+        match &self.mend {
+            Some(mend) => format!("{flag}{}; {}", self.message, mend.flag),
+            None => format!("{flag}{}", self.message),
+        }
+    }
+}
+
+/// Compares a description with its plugin and with this machine. Tells everything that is wrong.
+pub(crate) fn prepare(
+    engine: &Engine,
+    config: &ServiceConfig,
+    effort: Effort,
+) -> Result<Prepared, Vec<Fault>> {
+    let plugin = match Plugin::load(engine, &config.plugin) {
+        Ok(plugin) => plugin,
+        Err(error) => {
+            // The rest can be looked at even so.
+            let mut faults = vec![Fault::new(Part::Plugin, chain(&error))];
+            let name = config.name.as_deref().unwrap_or_default();
+            let _ = open(config, name, None, effort, &mut faults);
+            return Err(faults);
+        }
+    };
+    let manifest = &plugin.manifest;
+    let service = config.name.clone().unwrap_or(manifest.name.clone());
+    let mut faults = Vec::new();
+    let isolation = isolation(config, manifest, &mut faults);
+    let listen = listeners(config, &plugin, effort, &mut faults);
+    let settings = manifest.settings(&config.settings);
+    let settings = settings.map_err(|wrong| faults.extend(wrong.into_iter().map(setting_fault)));
+    let opened = open(config, &service, Some(manifest), effort, &mut faults);
+    let (Ok(settings), true) = (settings, faults.is_empty()) else {
+        return Err(faults);
+    };
+    let lacking = lacking(manifest, &opened.grants);
+    Ok(Prepared {
+        lacking,
+        is_complete: opened.is_complete,
+        spec: ServiceSpec {
+            program: Program {
+                service,
+                limits: config.limits.clone(),
+                grants: opened.grants,
+                tls: opened.tls,
+                name_servers: config.name_servers.clone(),
+            },
+            protocol: Protocol::Plugin {
+                plugin: Arc::new(plugin),
+                config: serde_json::Value::Object(settings).to_string().into(),
+            },
+            listen,
+            isolation,
+        },
+    })
+}
+
+/// Says which part of the description kept a service from starting.
+pub(crate) fn start_fault(config: &ServiceConfig, error: &ServiceError) -> Fault {
+    let listener = |endpoint: &str| {
+        let mut listen = config.listen.iter();
+        let index = listen.position(|it| it.to_string() == endpoint);
+        index.map_or(Part::Service, Part::Listen)
+    };
+    let part = match error {
+        ServiceError::Listen { endpoint, .. }
+        | ServiceError::Tls { endpoint, .. }
+        | ServiceError::NoDatagrams { endpoint, .. } => listener(endpoint),
+        ServiceError::Pool { .. } => Part::Isolation,
+        ServiceError::Start {
+            error: StartError::Refused { .. },
+            ..
+        } => Part::Settings,
+        ServiceError::Start { .. } => Part::Plugin,
+        ServiceError::WorkerEnded => Part::Service,
+    };
+    Fault::new(part, config.redact(&chain(error)))
+}
+
+/// Returns a digest of the files that a service is made of and that nobody watches: the plugin, and what it uses for outbound TLS. None if one cannot
+/// be read, which its start will tell.
+pub(crate) fn digest(config: &ServiceConfig) -> Option<[u8; 32]> {
+    let ClientTlsSettings { ca, certificate } = &config.tls;
+    let certificate = certificate.iter();
+    let tls = certificate.flat_map(|it| [Some(&it.path), it.key.as_ref()]);
+    let files = [Some(&config.plugin), ca.as_ref()].into_iter().chain(tls);
+    let mut digest = Sha256::new();
+    for file in files.flatten() {
+        digest.update(Sha256::digest(fs::read(file).ok()?));
+    }
+    Some(digest.finalize().into())
+}
+
+fn isolation(config: &ServiceConfig, manifest: &Manifest, faults: &mut Vec<Fault>) -> Isolation {
+    let isolation = config.isolation.unwrap_or(manifest.default_isolation());
+    if !manifest.isolation.contains(&isolation) {
+        let permitted: Vec<_> = manifest.isolation.iter().map(ToString::to_string).collect();
+        let name = &manifest.name;
+        let permitted = permitted.join(", ");
+        let message = format!("{name} does not permit isolation `{isolation}`, only {permitted}");
+        faults.push(Fault::new(Part::Isolation, message));
+    }
+    isolation
+}
+
+fn listeners(
+    config: &ServiceConfig,
+    plugin: &Plugin,
+    effort: Effort,
+    faults: &mut Vec<Fault>,
+) -> Vec<Endpoint> {
+    let manifest = &plugin.manifest;
+    let mut listen = config.listen.clone();
+    if listen.is_empty() {
+        for url in &manifest.listen {
+            let endpoint: Result<Endpoint, _> = url.parse();
+            let checked = endpoint.and_then(|it| it.check(Direction::Listening).map(|()| it));
+            match checked {
+                Ok(endpoint) => listen.push(endpoint),
+                Err(error) => {
+                    let message = format!("the manifest of {}: {error}", manifest.name);
+                    faults.push(Fault::new(Part::Plugin, message));
+                }
+            }
+        }
+        if manifest.listen.is_empty() {
+            faults.push(Fault::mended(
+                Part::Service,
+                format!("{} names no listener of its own", manifest.name),
+                "say where with --listen, for example --listen tcp://127.0.0.1:0",
+                "say where with listen = [\"tcp://127.0.0.1:7000\"]",
+            ));
+        }
+    }
+    for (index, endpoint) in listen.iter().enumerate() {
+        let part = match config.listen.is_empty() {
+            true => Part::Plugin,
+            false => Part::Listen(index),
+        };
+        if matches!(endpoint, Endpoint::Udp(_)) && !plugin.takes_datagrams() {
+            let error = ServiceError::NoDatagrams {
+                service: manifest.name.clone(),
+                endpoint: endpoint.to_string(),
+            };
+            faults.push(Fault::new(part.clone(), error.to_string()));
+        }
+        let tls = endpoint.stream_options().map(|options| &options.tls);
+        if let (Effort::Check, Some(tls)) = (effort, tls.filter(|it| !it.certificates.is_empty()))
+            && let Err(error) = ServerTls::load(tls)
+        {
+            let message = format!("the certificates of {endpoint}: {}", chain(&error));
+            faults.push(Fault::new(part, message));
+        }
+    }
+    listen
+}
+
+fn setting_fault((key, error): (Option<String>, crate::manifest::InvalidConfig)) -> Fault {
+    match key {
+        Some(key) => Fault::new(Part::Setting(key), error.to_string()),
+        None => Fault::mended(
+            Part::Settings,
+            error.to_string(),
+            "use --set KEY=VALUE",
+            "add it to [service.config]",
+        ),
+    }
+}
+
+/// What was granted, open.
+struct Opened {
+    grants: Grants,
+    tls: Arc<ClientTls>,
+    is_complete: bool,
+}
+
+fn open(
+    config: &ServiceConfig,
+    service: &str,
+    manifest: Option<&Manifest>,
+    effort: Effort,
+    faults: &mut Vec<Fault>,
+) -> Opened {
+    let mut is_complete = true;
+    let mut files = BTreeMap::new();
+    for grant in &config.files {
+        match open_file(grant, effort) {
+            Ok(Some(file)) => drop(files.insert(grant.name.clone(), file)),
+            Ok(None) => is_complete = false,
+            Err(error) => {
+                let part = Part::File(grant.name.clone());
+                faults.push(open_fault(
+                    part,
+                    &grant.path,
+                    &error,
+                    "--file NAME=PATH:rw makes it",
+                ));
+            }
+        }
+    }
+    let mut directories = BTreeMap::new();
+    for directory in &config.directories {
+        let grant = &directory.grant;
+        match open_directory(directory, manifest, effort) {
+            Ok(Some(open)) => drop(directories.insert(grant.name.clone(), open)),
+            Ok(None) => is_complete = false,
+            Err(error) => {
+                let part = Part::Directory(grant.name.clone());
+                faults.push(open_fault(
+                    part,
+                    &grant.path,
+                    &error,
+                    "--dir NAME=PATH:rw makes it",
+                ));
+            }
+        }
+    }
+    let users = config.users.as_ref();
+    let users = users.and_then(|path| match Accounts::load(path, service) {
+        Ok(accounts) => Some(accounts),
+        Err(error) => {
+            faults.push(Fault::new(Part::Users, chain(&error)));
+            None
+        }
+    });
+    Opened {
+        grants: Grants {
+            connect: config.connect.clone(),
+            files,
+            directories,
+            users,
+            anonymous: config.anonymous,
+        },
+        tls: load_tls(&config.tls, faults),
+        is_complete,
+    }
+}
+
+fn open_fault(part: Part, path: &Path, error: &io::Error, makes: &str) -> Fault {
+    let message = format!("opening {}: {error}", path.display());
+    if error.kind() == io::ErrorKind::NotFound {
+        return Fault::mended(
+            part,
+            message,
+            makes,
+            "make it, or let mode = \"rw\" make it",
+        );
+    }
+    Fault::new(part, message)
+}
+
+/// None: it is not there, and only a start would make it.
+fn open_file(grant: &FileGrant, effort: Effort) -> io::Result<Option<HostFile>> {
+    let is_made = effort == Effort::Check && grant.mode == FileMode::ReadWrite;
+    if is_made && !grant.path.try_exists()? {
+        return is_directory(grant.path.parent()).map(|()| None);
+    }
+    grant.open().map(Some)
+}
+
+fn open_directory(
+    directory: &DirectoryConfig,
+    manifest: Option<&Manifest>,
+    effort: Effort,
+) -> io::Result<Option<Directory>> {
+    let grant = &directory.grant;
+    let asked = manifest.and_then(|manifest| manifest.directories.get(&grant.name));
+    let mode = grant.mode.or(asked.map(|asked| asked.mode));
+    let mode = mode.unwrap_or(FileMode::ReadOnly);
+    let quota = Quota {
+        bytes: directory.quota,
+        ..Quota::default()
+    };
+    let is_made = effort == Effort::Check && mode == FileMode::ReadWrite;
+    if is_made && !grant.path.try_exists()? {
+        let mut above = grant.path.ancestors().skip(1);
+        let nearest = above.find(|path| path.exists() || path.as_os_str().is_empty());
+        return is_directory(nearest).map(|()| None);
+    }
+    grant.open(mode, quota).map(Some)
+}
+
+/// An error if what would be made has no place.
+fn is_directory(path: Option<&Path>) -> io::Result<()> {
+    let path = path.filter(|path| !path.as_os_str().is_empty());
+    match path.unwrap_or(Path::new(".")).metadata()?.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    }
+}
+
+fn load_tls(settings: &ClientTlsSettings, faults: &mut Vec<Fault>) -> Arc<ClientTls> {
+    let ClientTlsSettings { ca, certificate } = settings.clone();
+    // One after the other, so that it is known whose fault it is.
+    let trust = ClientTlsSettings {
+        ca,
+        certificate: None,
+    };
+    let whole = match ClientTls::load(&trust) {
+        Ok(_) => settings.clone(),
+        Err(error) => {
+            faults.push(Fault::new(Part::Trust, chain(&error)));
+            ClientTlsSettings {
+                ca: None,
+                certificate,
+            }
+        }
+    };
+    ClientTls::load(&whole).unwrap_or_else(|error| {
+        faults.push(Fault::new(Part::Certificate, chain(&error)));
+        Arc::default()
+    })
+}
+
+/// Says what the plugin asks for and was not granted.
+fn lacking(manifest: &Manifest, grants: &Grants) -> Vec<Fault> {
+    let mut lacking = Vec::new();
+    let mut add = |what: &str, why: &str, flag: &str, key: &str| {
+        let message = format!("not granted: {what} ({why})");
+        lacking.push(Fault::mended(Part::Service, message, flag, key));
+    };
+    for (grant, why) in &manifest.grants {
+        match grant.as_str() {
+            "connect" if grants.connect.is_empty() => add(
+                "connect",
+                why,
+                "--allow-connect HOST:PORT grants it",
+                "connect = [\"HOST:PORT\"] in [service.grants] grants it",
+            ),
+            "users" if grants.users.is_none() => add(
+                "users",
+                why,
+                "--users FILE grants them",
+                "users = \"FILE\" in [service.grants] grants them",
+            ),
+            "anonymous" if !grants.anonymous => add(
+                "anonymous",
+                why,
+                "--anonymous grants it",
+                "anonymous = true in [service.grants] grants it",
+            ),
+            "connect" | "users" | "anonymous" => {}
+            other => {
+                let nothing = "this version of nethost cannot grant it";
+                add(other, why, nothing, nothing);
+            }
+        }
+    }
+    for (name, DirectoryRequest { mode, reason }) in &manifest.directories {
+        let what = match grants.directories.get(name) {
+            None => format!("directory {name}"),
+            Some(granted) if *mode == FileMode::ReadWrite && !granted.is_writable() => {
+                format!("writing in directory {name}")
+            }
+            Some(_) => continue,
+        };
+        let flag = format!("--dir {name}=PATH:{mode} grants it");
+        let key = format!(
+            "directories.{name} = {{ path = \"PATH\", mode = \"{mode}\" }} in [service.grants] grants it"
+        );
+        add(&what, reason, &flag, &key);
+    }
+    lacking
+}
