@@ -151,6 +151,15 @@ impl Host {
     ) -> Self {
         let mut command = places::host();
         command.arg("serve").arg(file).args(arguments);
+        Self::start(command, listeners)
+    }
+
+    /// Starts a command that is a host, and waits until it has printed that many listeners.
+    ///
+    /// # Panics
+    ///
+    /// With the host's log if it does not.
+    pub fn start(command: Command, listeners: usize) -> Self {
         let host = Self::spawn(command, None);
         host.wait_for_listeners(listeners);
         host

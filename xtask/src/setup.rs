@@ -50,6 +50,11 @@ const PACKAGES: &[Package] = &[
         purpose: Purpose::Tests,
     },
     Package {
+        name: "systemd",
+        why: "its systemd-analyze looks at the unit in dist/",
+        purpose: Purpose::Tests,
+    },
+    Package {
         name: "python3-venv",
         why: "the tests' own Python packages, apart from the system's",
         purpose: Purpose::Venv,

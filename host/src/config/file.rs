@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Display,
     net::SocketAddr,
     num::NonZeroUsize,
     path::Path,
@@ -23,6 +22,7 @@ use super::{
     text::nearest,
 };
 use crate::{
+    daemon::identity,
     endpoint::{
         Certificate, Direction, Endpoint, EndpointError, Place, Security, UnixEndpoint, UnixName,
     },
@@ -127,10 +127,10 @@ fn read_host(section: &Section<'_>) -> (HostConfig, Vec<SocketAddr>) {
         host.metrics = field.read("\"tcp://127.0.0.1:9464\"", metrics);
     }
     if let Some(field) = section.field("user") {
-        host.user = field.read("\"nethost\"", |name| known("user", name, is_user));
+        host.user = field.read("\"nethost\"", user);
     }
     if let Some(field) = section.field("group") {
-        host.group = field.read("\"nethost\"", |name| known("group", name, is_group));
+        host.group = field.read("\"nethost\"", group);
     }
     if let Some(field) = section.field("pid-file") {
         host.pid_file = field.path("\"/run/nethost.pid\"");
@@ -523,25 +523,14 @@ fn told(error: &EndpointError) -> String {
     }
 }
 
-fn known(
-    what: &str,
-    name: &str,
-    is_there: impl FnOnce(&str) -> Result<bool, nix::Error>,
-) -> Result<String, String> {
-    let fails = |reason: &dyn Display| format!("the {what} `{}`: {reason}", name.escape_debug());
-    match is_there(name) {
-        Ok(true) => Ok(name.to_owned()),
-        Ok(false) => Err(format!("there is no {what} `{}`", name.escape_debug())),
-        Err(error) => Err(fails(&error)),
-    }
+fn user(name: &str) -> Result<String, String> {
+    let found = identity::user_named(name).map_err(|error| crate::chain(&error));
+    found.map(|_| name.to_owned())
 }
 
-fn is_user(name: &str) -> Result<bool, nix::Error> {
-    Ok(nix::unistd::User::from_name(name)?.is_some())
-}
-
-fn is_group(name: &str) -> Result<bool, nix::Error> {
-    Ok(nix::unistd::Group::from_name(name)?.is_some())
+fn group(name: &str) -> Result<String, String> {
+    let found = identity::group_named(name).map_err(|error| crate::chain(&error));
+    found.map(|_| name.to_owned())
 }
 
 /// Worker threads that a host may have, at most: as many as the largest machines have cores.

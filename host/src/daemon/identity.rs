@@ -22,9 +22,9 @@ pub(crate) struct Identity {
 /// Why the process cannot become somebody.
 #[derive(Debug, Error)]
 pub(crate) enum IdentityError {
-    #[error("there is no user `{0}` on this system; `useradd --system {0}` makes one")]
+    #[error("there is no user `{0}`")]
     NoUser(String),
-    #[error("there is no group `{0}` on this system; `groupadd --system {0}` makes one")]
+    #[error("there is no group `{0}`")]
     NoGroup(String),
     #[error("user {0} has no name that the system knows, so its group has to be said: add `group`")]
     NoGroupSaid(Uid),
@@ -123,9 +123,11 @@ impl Identity {
     }
 }
 
+/// A user's number, and its group and name if the system knows it.
 type Found = (Uid, Option<Gid>, Option<CString>);
 
-fn user_named(text: &str) -> Result<Found, IdentityError> {
+/// Looks up a user by name or number.
+pub(crate) fn user_named(text: &str) -> Result<Found, IdentityError> {
     let look_up = |error| IdentityError::LookUp {
         name: text.to_owned(),
         error,
@@ -141,7 +143,8 @@ fn user_named(text: &str) -> Result<Found, IdentityError> {
     }
 }
 
-fn group_named(text: &str) -> Result<Gid, IdentityError> {
+/// Looks up a group by name or number.
+pub(crate) fn group_named(text: &str) -> Result<Gid, IdentityError> {
     if let Ok(number) = text.parse() {
         return Ok(Gid::from_raw(number));
     }

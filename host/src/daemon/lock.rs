@@ -21,9 +21,9 @@ pub(crate) struct LockFile {
 /// Why a file cannot be locked.
 #[derive(Debug, Error)]
 pub(crate) enum LockError {
-    #[error("`{}` is held by another nethost{}", .path.display(), by(.pid))]
+    #[error("{} is held by another nethost{}", .path.display(), by(.pid))]
     Held { path: PathBuf, pid: String },
-    #[error("`{}` cannot be written", .path.display())]
+    #[error("locking {}", .path.display())]
     Io {
         path: PathBuf,
         #[source]
@@ -79,6 +79,13 @@ impl LockFile {
     }
 }
 
+impl LockFile {
+    /// Returns where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for LockFile {
     fn drop(&mut self) {
         // A process that gave up root may not; the next one finds it unlocked.
@@ -127,7 +134,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{own}\n"));
         let error = LockFile::hold(&path).unwrap_err().to_string();
         let expected = format!(
-            "`{}` is held by another nethost (process {own})",
+            "{} is held by another nethost (process {own})",
             path.display()
         );
         assert_eq!(error, expected);

@@ -1,7 +1,5 @@
 //! The services of a process: started together, changed by SIGHUP, stopped together. `nethost run` has one, `nethost serve` those of a file.
 
-mod lock;
-
 mod reload;
 
 mod signals;
@@ -9,23 +7,31 @@ mod signals;
 use std::{
     io::{self, Write as _},
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use lock::{AdminLock, LockError};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use signals::{Asked, Signals};
-use tokio::{runtime, task::JoinSet};
+use tokio::{
+    runtime,
+    task::JoinSet,
+    time::{Interval, MissedTickBehavior, interval},
+};
 
 use crate::{
     cli::{Mistake, OrMistake as _},
     config::{
         Config, HostConfig, Problem, Problems, ServiceConfig, Severity,
         prepare::{Effort, Fault, Prepared, digest, prepare, start_fault},
+    },
+    daemon::{
+        self,
+        identity::Identity,
+        lock::{LockError, LockFile},
+        notify,
     },
     endpoint::UnixName,
     engine::Engine,
@@ -49,8 +55,9 @@ pub(crate) enum Source {
 
 /// Serves until a signal, or until there is nothing left to do.
 pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
-    raise_file_limit();
-    let lock = lock(&host)?;
+    daemon::raise_file_limit();
+    let identity = Identity::look_up(host.user.as_deref(), host.group.as_deref()).or_mistake()?;
+    let locks = locks(&host, identity.as_ref())?;
     let workers = host
         .workers
         .or_else(|| thread::available_parallelism().ok())
@@ -58,7 +65,14 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
     let engine = Engine::new()
         .map_err(|error| anyhow::anyhow!("{error:#}"))
         .context("setting up wasmtime")?;
+    let absent = source.absent();
     let prepared = source.prepare(&engine)?;
+    if let Some(identity) = &identity {
+        // What was made for the plugin to write to has to be writable afterwards.
+        for path in absent.iter().filter(|path| path.exists()) {
+            give(identity, path)?;
+        }
+    }
     let server = Server {
         host: Host::start(workers)?,
         settings: host,
@@ -66,7 +80,8 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
         source,
         services: Vec::new(),
         draining: JoinSet::new(),
-        _lock: lock,
+        identity,
+        _locks: locks,
     };
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -85,7 +100,9 @@ struct Server {
     services: Vec<Live>,
     /// Services that are not in the file any more, or have a successor, and still have connections.
     draining: JoinSet<()>,
-    _lock: Option<AdminLock>,
+    /// Whom the process becomes once its sockets are bound.
+    identity: Option<Identity>,
+    _locks: Vec<LockFile>,
 }
 
 /// A service that runs, and what it was made of.
@@ -115,6 +132,19 @@ impl Ready {
 }
 
 impl Source {
+    /// Returns the files and directories of grants that are not there: preparing may make them.
+    fn absent(&self) -> Vec<PathBuf> {
+        let services: Vec<&ServiceConfig> = match self {
+            Self::Flags(config) => vec![config],
+            Self::File { config, .. } => config.services.iter().map(|it| &it.config).collect(),
+        };
+        let paths = services.into_iter().flat_map(|service| {
+            let files = service.files.iter().map(|grant| &grant.path);
+            files.chain(service.directories.iter().map(|it| &it.grant.path))
+        });
+        paths.filter(|path| !path.exists()).cloned().collect()
+    }
+
     /// Prepares all services, or says everything that is wrong with any of them.
     fn prepare(&self, engine: &Engine) -> anyhow::Result<Vec<Ready>> {
         match self {
@@ -201,29 +231,70 @@ impl Server {
         let mut signals = Signals::new().context("listening for signals")?;
         self.start(prepared).await?;
         announce(self.services.iter().map(|live| &live.service))?;
+        notify::ready(self.status());
+        let mut watchdog = watchdog();
         let cause = loop {
             tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::Reload => self.reload().await,
+                    Asked::Reload => {
+                        notify::reloading();
+                        self.reload().await;
+                        notify::ready(self.status());
+                    }
                     Asked::Stop(name) => break name,
                 },
+                () = tick(&mut watchdog) => self.feed_watchdog().await,
                 () = finished(&self.source, &self.services) => break "end of the connection",
                 Some(ended) = self.draining.join_next() => note_end(ended),
             }
         };
+        notify::stopping();
         self.stop(cause, signals).await
+    }
+
+    /// Tells the service manager that the process is alive, if every worker is.
+    async fn feed_watchdog(&self) {
+        if self.host.is_alive().await {
+            notify::alive();
+        } else {
+            tracing::error!(
+                "a worker does not answer; the service manager is not told that all is well"
+            );
+        }
+    }
+
+    fn status(&self) -> String {
+        let listeners = self
+            .services
+            .iter()
+            .map(|live| live.service.listening().len());
+        let (services, listeners) = (self.services.len(), listeners.sum::<usize>());
+        format!("services: {services}, listeners: {listeners}")
     }
 
     /// Starts all services, or none: nobody is accepted before the last one is sure to start.
     async fn start(&mut self, prepared: Vec<Ready>) -> anyhow::Result<()> {
-        let mut staged = Vec::new();
+        let mut bound = Vec::new();
         for Ready {
             config,
             digest,
             prepared,
         } in prepared
         {
-            match self.host.stage(prepared.spec, &[], &[]).await {
+            match self.host.bind(prepared.spec, &[], &[]).await {
+                Ok(service) => bound.push((config, digest, service)),
+                Err(error) => return Err(self.source.failure(&config, error)),
+            }
+        }
+        if let Some(identity) = &self.identity {
+            for file in bound.iter().flat_map(|(_, _, bound)| bound.socket_files()) {
+                give(identity, file)?;
+            }
+            identity.assume()?;
+        }
+        let mut staged = Vec::new();
+        for (config, digest, bound) in bound {
+            match bound.open().await {
                 Ok(service) => staged.push((config, digest, service)),
                 Err(error) => return Err(self.source.failure(&config, error)),
             }
@@ -339,23 +410,54 @@ fn announce<'a>(services: impl Iterator<Item = &'a Service>) -> anyhow::Result<(
     Ok(())
 }
 
-/// Takes the lock of the admin socket, if there is one.
-fn lock(host: &HostConfig) -> anyhow::Result<Option<AdminLock>> {
-    let Some(UnixName::Path(path)) = host.admin.as_ref().map(|admin| &admin.address) else {
-        return Ok(None);
-    };
-    match AdminLock::take(path) {
-        Ok(lock) => Ok(Some(lock)),
+/// Takes the lock of the admin socket and that of the pid file, as far as there are any.
+fn locks(host: &HostConfig, identity: Option<&Identity>) -> anyhow::Result<Vec<LockFile>> {
+    let mut locks = Vec::new();
+    if let Some(UnixName::Path(socket)) = host.admin.as_ref().map(|admin| &admin.address) {
+        let mut path = socket.clone().into_os_string();
+        path.push(".lock");
+        let lock = hold(&PathBuf::from(path)).with_context(|| {
+            let socket = socket.display();
+            format!("another nethost has the admin socket {socket}; stop that one, or give this one another `admin`")
+        })?;
+        locks.push(lock);
+    }
+    if let Some(path) = &host.pid_file {
+        locks.push(hold(path).context("`pid-file`")?);
+    }
+    if let Some(identity) = identity {
+        for lock in &locks {
+            give(identity, lock.path())?;
+        }
+    }
+    Ok(locks)
+}
+
+fn hold(path: &Path) -> anyhow::Result<LockFile> {
+    match LockFile::hold(path) {
         Err(error @ LockError::Held { .. }) => Err(error).or_mistake(),
-        Err(error) => Err(error.into()),
+        other => Ok(other?),
     }
 }
 
-/// Every connection is a file descriptor; the soft limit is often 1024.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(%error, "raising the limit of open files");
+/// Makes a file the identity's.
+fn give(identity: &Identity, path: &Path) -> anyhow::Result<()> {
+    let given = identity.own(path);
+    given.with_context(|| format!("giving {} to the user that nethost becomes", path.display()))
+}
+
+/// Ticks as often as the service manager wants to hear that the process is alive; none if it does not want to.
+fn watchdog() -> Option<Interval> {
+    let mut ticks = interval(notify::watchdog_period()?);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(ticks)
+}
+
+async fn tick(watchdog: &mut Option<Interval>) {
+    match watchdog {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => std::future::pending().await,
     }
 }

@@ -7,6 +7,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener, UdpSocket},
     os::unix::{fs::PermissionsExt as _, net::UnixListener},
+    path::Path,
     sync::Arc,
 };
 
@@ -171,6 +172,12 @@ impl Listening {
     /// Returns the certificates of its listeners.
     pub(super) fn certificates(&self) -> &[Arc<ServerTls>] {
         &self.certificates
+    }
+
+    /// Returns the files of UNIX sockets.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = self.bound.iter().filter_map(|bound| bound.file.as_ref());
+        files.map(|file| file.path())
     }
 
     pub(super) fn urls(&self) -> &[Arc<str>] {

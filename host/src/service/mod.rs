@@ -18,6 +18,7 @@ use std::{
     collections::BTreeMap,
     io,
     num::NonZeroUsize,
+    path::Path,
     rc::Rc,
     sync::{
         Arc, Once,
@@ -188,19 +189,45 @@ impl Host {
         })
     }
 
+    /// Returns whether every worker does what it is given, within a second.
+    pub async fn is_alive(&self) -> bool {
+        let end = tokio::time::Instant::now() + Duration::from_secs(1);
+        for worker in &self.workers {
+            let answered = worker.call(|_, alive| {
+                // Who waits for it may have given up.
+                let _gone = alive.send(());
+            });
+            if !matches!(tokio::time::timeout_at(end, answered).await, Ok(Some(()))) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Starts a service: binds its sockets, makes its instances, and only then accepts.
     pub async fn serve(&self, spec: ServiceSpec) -> Result<Service, ServiceError> {
         self.stage(spec, &[], &[]).await?.accept().await
     }
 
-    /// Does everything that can go wrong at a start: binds sockets and makes instances, which are configured. Where one of the predecessors listens already, and no
-    /// one of `earlier` has taken that, its sockets are shared; it goes on as if nothing was.
+    /// Does everything that can go wrong at a start: binds sockets and makes instances, which are configured.
     pub async fn stage(
         &self,
         spec: ServiceSpec,
         predecessors: &[&Service],
         earlier: &[&Staged],
     ) -> Result<Staged, ServiceError> {
+        let bound = self.bind(spec, predecessors, earlier).await?;
+        bound.open().await
+    }
+
+    /// Binds the sockets of a service; nothing of its plugin runs yet. Where one of the predecessors listens already, and no one of `earlier` has taken that, its
+    /// sockets are shared; it goes on as if nothing was.
+    pub async fn bind(
+        &self,
+        spec: ServiceSpec,
+        predecessors: &[&Service],
+        earlier: &[&Staged],
+    ) -> Result<Bound, ServiceError> {
         let id = ServiceId(self.services.fetch_add(1, Ordering::Relaxed));
         let ServiceSpec {
             program,
@@ -261,6 +288,35 @@ impl Host {
             swapping: Mutex::new(()),
         };
         service.watch_certificates();
+        Ok(Bound {
+            service,
+            protocol,
+            sockets,
+        })
+    }
+}
+
+/// A service whose sockets are bound.
+#[derive(Debug)]
+pub struct Bound {
+    service: Service,
+    protocol: Protocol,
+    sockets: Vec<Socket>,
+}
+
+impl Bound {
+    /// Returns the files of its UNIX sockets.
+    pub fn socket_files(&self) -> impl Iterator<Item = &Path> {
+        self.service.listening.files()
+    }
+
+    /// Makes its instances, which are configured.
+    pub async fn open(self) -> Result<Staged, ServiceError> {
+        let Self {
+            service,
+            protocol,
+            sockets,
+        } = self;
         let opened = service.open(&protocol).await;
         let staged = Staged { service, sockets };
         match opened {

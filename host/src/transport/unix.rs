@@ -26,6 +26,13 @@ pub(crate) struct SocketFile {
     file: (u64, u64),
 }
 
+impl SocketFile {
+    /// Returns where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Binds a socket, and returns it with its file; an abstract name has none.
 ///
 /// A file of a socket that nobody listens on any more is removed first; any other file is an error.
