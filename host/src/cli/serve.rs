@@ -60,7 +60,10 @@ impl Serve {
             bail!("the file was not read");
         };
         let host = config.host.clone();
-        let path = self.file;
-        serve::run(Source::File { path, config }, host)
+        let source = Source::File {
+            path: self.file,
+            config: Box::new(config),
+        };
+        serve::run(source, host)
     }
 }

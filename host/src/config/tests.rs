@@ -211,8 +211,11 @@ fn two_at_one_place_are_one_too_many() {
         ("unix:///x", "unix:///x?mode=600"),
         ("fd://3", "fd://3"),
     ] {
-        wrong(&both(one, other), 8, 11, "where service `a` listens");
+        wrong(&both(one, other), 8, 11, "is taken by service `a`");
     }
+    let metrics = "[host]\nmetrics = \"tcp://127.0.0.1:7\"\n";
+    let text = irc("listen = [\"tcp://127.0.0.1:7\"]\n") + metrics;
+    wrong(&text, 4, 11, "is taken by `metrics` of [host]");
     for (one, other) in [
         ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"),
         ("tcp://127.0.0.1:7", "udp://127.0.0.1:7"),
