@@ -151,7 +151,7 @@ fn everything_that_is_wrong_is_told_at_once_in_the_files_order() {
 
 #[test]
 fn what_is_written_is_what_the_service_is_told() {
-    let text = irc(r#"listen = ["tls://[::]:6697?cert=certs&ca=/etc/ca.pem"]
+    let text = irc(r#"listen = ["tls://[::]:6697?cert=certs&key=/etc/key.pem"]
 isolation = "service"
 limits.memory = "64MiB"
 limits.callback-time = "20ms"
@@ -174,7 +174,7 @@ metrics = "unix:///run/metrics.sock"
     assert_eq!(service.plugin, Path::new("dir/irc.wasm"));
     assert_eq!(
         service.listen[0].to_string(),
-        "tls://[::]:6697?cert=dir/certs&ca=/etc/ca.pem"
+        "tls://[::]:6697?cert=dir/certs&key=/etc/key.pem"
     );
     assert_eq!(
         service.users.as_deref(),
