@@ -477,6 +477,41 @@ fn datagrams_are_answered_all_the_time() {
     ask(number);
 }
 
+/// A service that still has connections leaves datagrams to its successor, which is known by its limit.
+#[test]
+fn datagrams_are_the_successors_alone() {
+    let text = |limit: usize| {
+        let listen = format!("{TCP}\", \"udp://127.0.0.1:0");
+        let limits = format!("[service.limits]\ndatagram = {limit}");
+        HOST.to_owned() + &service("back", &plugin("echo"), &listen, &limits)
+    };
+    let file = File::new("serve-udp-successor", &text(100));
+    let host = file.serve(2);
+    let mut held = host.connect();
+    echoes(&mut held);
+    let answer = || {
+        // Each from a port of its own, so that every socket of the group is met.
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(host.address_of(1)).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.send(b"12345678").unwrap();
+        let mut answer = [0; 100];
+        client.recv(&mut answer).unwrap()
+    };
+    assert_eq!(answer(), 8);
+    file.write(&text(4));
+    reload(&host);
+    let deadline = Instant::now() + DEADLINE;
+    while answer() == 8 {
+        assert!(Instant::now() < deadline, "the old one answers");
+    }
+    host.wait_for_listeners(4);
+    for _ in 0..40 {
+        assert_eq!(answer(), 4);
+    }
+    echoes(&mut held);
+}
+
 #[test]
 fn a_listener_changes_its_options_and_keeps_its_socket() {
     let folder = scratch("serve-options");

@@ -19,7 +19,7 @@ use crate::{
 /// plugin has another content: new ones start, those that are not in the file any more stop, those that differ restart. A restart hands the listening
 /// sockets over, so that no client is refused; to its plugin of before it is a stop, so that its connections go on until they end, the plugin ends them, or
 /// `drain-timeout` is over. All others keep
-/// their connections, and load their certificates and users again. Of [host] only `drain-timeout` and `name-servers` change while the process runs.
+/// their connections, and load their certificates and users again. Of `[host]` only `drain-timeout` and `name-servers` change while the process runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A file that is enough:
@@ -60,7 +60,10 @@ impl Serve {
             bail!("the file was not read");
         };
         let host = config.host.clone();
-        let path = self.file;
-        serve::run(Source::File { path, config }, host)
+        let source = Source::File {
+            path: self.file,
+            config: Box::new(config),
+        };
+        serve::run(source, host)
     }
 }

@@ -1,7 +1,7 @@
 //! The grammar of the file.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     num::NonZeroUsize,
     path::Path,
@@ -97,7 +97,7 @@ fn read_root(reader: &Reader<'_>, table: &dyn TableLike) -> (HostConfig, Vec<Wri
     match field.item {
         Item::ArrayOfTables(tables) => {
             for table in tables {
-                let at = table.span().unwrap_or(field.at.clone());
+                let at = table.span().unwrap_or_else(|| field.at.clone());
                 let section = reader.section("[[service]]", table, at, keys::SERVICE);
                 services.extend(read_service(&section, &name_servers));
             }
@@ -108,7 +108,7 @@ fn read_root(reader: &Reader<'_>, table: &dyn TableLike) -> (HostConfig, Vec<Wri
             reader.wrong(&field.at, message, Some(mend.to_owned()));
         }
     }
-    check_together(reader, &services);
+    check_together(reader, &host, &services);
     (host, services)
 }
 
@@ -378,7 +378,7 @@ fn read_setting(field: &Field<'_>) -> Option<Setting> {
         Some(Value::Array(array)) => {
             let mut texts = Vec::new();
             for value in array {
-                let at = value.span().unwrap_or(field.value_at());
+                let at = value.span().unwrap_or_else(|| field.value_at());
                 match value {
                     Value::String(text) => texts.push(Text::Plain(text.value().clone())),
                     Value::InlineTable(table) => {
@@ -443,40 +443,39 @@ fn read_secret(field: &Field<'_>, table: &dyn TableLike, at: &Span) -> Option<Se
 }
 
 /// What each service alone cannot know.
-fn check_together(reader: &Reader<'_>, services: &[WrittenService]) {
+fn check_together(reader: &Reader<'_>, host: &HostConfig, services: &[WrittenService]) {
     let place = |service: &WrittenService, part| {
         let place = service.places.get(&part);
         place.cloned().unwrap_or(0..0)
     };
-    let mut names = BTreeMap::new();
-    let mut listeners: Vec<(Place, &str)> = Vec::new();
+    let mut names = BTreeSet::new();
+    let admin = host.admin.clone().map(Endpoint::Unix);
+    let mut listeners: Vec<(Place, String)> = [
+        (host.metrics.as_ref(), "`metrics` of [host]"),
+        (admin.as_ref(), "`admin` of [host]"),
+    ]
+    .into_iter()
+    .filter_map(|(endpoint, owner)| Some((Place::of(endpoint?), owner.to_owned())))
+    .collect();
     for service in services {
         let name = service.config.name.as_deref().unwrap_or_default();
-        if names.insert(name, ()).is_some() {
+        if !names.insert(name) {
             reader.wrong(
                 &place(service, Part::Service),
                 format!("there are two services `{name}`"),
                 Some("give one of them another name".to_owned()),
             );
         }
+        let owner = format!("service `{name}`");
         for (index, endpoint) in service.config.listen.iter().enumerate() {
             let here = Place::of(endpoint);
-            if here.is_any() {
-                continue;
+            let taken = listeners.iter().find(|(there, _)| *there == here);
+            if let (Some((_, other)), false) = (taken, here.is_any()) {
+                let message = format!("`listen`: `{endpoint}` is taken by {other}");
+                let mend = "each listener needs an address of its own".to_owned();
+                reader.wrong(&place(service, Part::Listen(index)), message, Some(mend));
             }
-            let at = place(service, Part::Listen(index));
-            match listeners.iter().find(|(there, _)| *there == here) {
-                None => listeners.push((here, name)),
-                Some((_, other)) => reader.wrong(
-                    &at,
-                    if *other == name {
-                        format!("`listen`: `{endpoint}` is where this service listens already")
-                    } else {
-                        format!("`listen`: `{endpoint}` is where service `{other}` listens")
-                    },
-                    Some("each listener needs an address of its own".to_owned()),
-                ),
-            }
+            listeners.push((here, owner.clone()));
         }
     }
 }

@@ -104,7 +104,7 @@ pub(crate) fn prepare(
         }
     };
     let manifest = &plugin.manifest;
-    let service = config.name.clone().unwrap_or(manifest.name.clone());
+    let service = config.name.as_ref().unwrap_or(&manifest.name).clone();
     let mut faults = Vec::new();
     let isolation = isolation(config, manifest, &mut faults);
     let listen = listeners(config, &plugin, effort, &mut faults);
@@ -173,7 +173,9 @@ pub(crate) fn digest(config: &ServiceConfig) -> Option<[u8; 32]> {
 }
 
 fn isolation(config: &ServiceConfig, manifest: &Manifest, faults: &mut Vec<Fault>) -> Isolation {
-    let isolation = config.isolation.unwrap_or(manifest.default_isolation());
+    let isolation = config
+        .isolation
+        .unwrap_or_else(|| manifest.default_isolation());
     if !manifest.isolation.contains(&isolation) {
         let permitted: Vec<_> = manifest.isolation.iter().map(ToString::to_string).collect();
         let name = &manifest.name;
@@ -262,6 +264,12 @@ fn open(
     effort: Effort,
     faults: &mut Vec<Fault>,
 ) -> Opened {
+    // What cannot start makes nothing.
+    let effort = if faults.is_empty() {
+        effort
+    } else {
+        Effort::Check
+    };
     let mut is_complete = true;
     let mut files = BTreeMap::new();
     for grant in &config.files {
@@ -346,7 +354,7 @@ fn open_directory(
 ) -> io::Result<Option<Directory>> {
     let grant = &directory.grant;
     let asked = manifest.and_then(|manifest| manifest.directories.get(&grant.name));
-    let mode = grant.mode.or(asked.map(|asked| asked.mode));
+    let mode = grant.mode.or_else(|| asked.map(|asked| asked.mode));
     let mode = mode.unwrap_or(FileMode::ReadOnly);
     let quota = Quota {
         bytes: directory.quota,
@@ -364,7 +372,7 @@ fn open_directory(
 /// An error if what would be made has no place.
 fn is_directory(path: Option<&Path>) -> io::Result<()> {
     let path = path.filter(|path| !path.as_os_str().is_empty());
-    match path.unwrap_or(Path::new(".")).metadata()?.is_dir() {
+    match path.unwrap_or_else(|| Path::new(".")).metadata()?.is_dir() {
         true => Ok(()),
         false => Err(io::ErrorKind::NotADirectory.into()),
     }

@@ -34,7 +34,7 @@ impl<'a> Reader<'a> {
         Self {
             file: path.display().to_string(),
             text,
-            folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+            folder: path.parent().map(Path::to_owned).unwrap_or_default(),
             problems: RefCell::default(),
         }
     }
@@ -156,7 +156,7 @@ impl<'t> Section<'t> {
             at: key
                 .span()
                 .or_else(|| item.span())
-                .unwrap_or(self.at.clone()),
+                .unwrap_or_else(|| self.at.clone()),
             item,
         }
     }
@@ -179,7 +179,7 @@ impl<'t> Field<'t> {
 
     /// Returns where the value is.
     pub(super) fn value_at(&self) -> Span {
-        self.item.span().unwrap_or(self.at.clone())
+        self.item.span().unwrap_or_else(|| self.at.clone())
     }
 
     /// Notes what is wrong with the value.

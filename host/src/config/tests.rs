@@ -157,7 +157,7 @@ fn everything_that_is_wrong_is_told_at_once_in_the_files_order() {
 
 #[test]
 fn what_is_written_is_what_the_service_is_told() {
-    let text = irc(r#"listen = ["tls://[::]:6697?cert=certs&ca=/etc/ca.pem"]
+    let text = irc(r#"listen = ["tls://[::]:6697?cert=certs&key=/etc/key.pem"]
 isolation = "service"
 limits.memory = "64MiB"
 limits.callback-time = "20ms"
@@ -180,7 +180,7 @@ metrics = "unix:///run/metrics.sock"
     assert_eq!(service.plugin, Path::new("dir/irc.wasm"));
     assert_eq!(
         service.listen[0].to_string(),
-        "tls://[::]:6697?cert=dir/certs&ca=/etc/ca.pem"
+        "tls://[::]:6697?cert=dir/certs&key=/etc/key.pem"
     );
     assert_eq!(
         service.users.as_deref(),
@@ -217,8 +217,11 @@ fn two_at_one_place_are_one_too_many() {
         ("unix:///x", "unix:///x?mode=600"),
         ("fd://3", "fd://3"),
     ] {
-        wrong(&both(one, other), 8, 11, "where service `a` listens");
+        wrong(&both(one, other), 8, 11, "is taken by service `a`");
     }
+    let metrics = "[host]\nmetrics = \"tcp://127.0.0.1:7\"\n";
+    let text = irc("listen = [\"tcp://127.0.0.1:7\"]\n") + metrics;
+    wrong(&text, 4, 11, "is taken by `metrics` of [host]");
     for (one, other) in [
         ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"),
         ("tcp://127.0.0.1:7", "udp://127.0.0.1:7"),

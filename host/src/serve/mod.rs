@@ -49,7 +49,7 @@ pub(crate) enum Source {
         /// Which.
         path: PathBuf,
         /// What it says.
-        config: Config,
+        config: Box<Config>,
     },
 }
 

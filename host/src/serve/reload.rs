@@ -40,7 +40,7 @@ impl Server {
                 self.take_settings(&config.host);
                 self.source = Source::File {
                     path: path.to_owned(),
-                    config,
+                    config: Box::new(config),
                 };
                 self.replace(successors, &gone).await;
             }

@@ -8,7 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
     os::unix::{fs::PermissionsExt as _, net::UnixListener},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use rustix::net::listen;
@@ -51,9 +51,18 @@ pub(super) struct Listening {
 struct Bound {
     endpoint: Endpoint,
     /// With the URLs of their listeners.
-    sockets: Vec<(Arc<str>, Source)>,
+    sockets: Vec<(Arc<str>, Spare)>,
     file: Option<Arc<SocketFile>>,
     origin: Origin,
+}
+
+/// Another descriptor of a socket.
+#[derive(Debug)]
+enum Spare {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+    /// A plugin may close a datagram socket: the descriptor goes with what the worker has.
+    Udp(Weak<UdpSocket>),
 }
 
 /// Who bound it.
@@ -72,6 +81,8 @@ pub(super) struct Socket {
     pub(super) listener: Listener,
     /// Which of the service's workers.
     pub(super) worker: usize,
+    /// For a successor, of a datagram socket: to be held as long as it is served.
+    pub(super) spare: Option<Arc<UdpSocket>>,
 }
 
 impl Socket {
@@ -91,15 +102,24 @@ pub(super) enum Source {
     Stream(Box<GivenStream>),
 }
 
-impl Source {
-    /// Returns another descriptor of the same socket; none if it is a connection, which has one owner.
-    fn try_clone(&self) -> std::io::Result<Option<Self>> {
+impl Spare {
+    /// Returns a third descriptor, for a successor; none if the plugin has closed the socket.
+    fn source(&self) -> std::io::Result<Option<Source>> {
         Ok(match self {
-            Self::Tcp(socket) => Some(Self::Tcp(socket.try_clone()?)),
-            Self::Unix(socket) => Some(Self::Unix(socket.try_clone()?)),
-            Self::Udp(socket) => Some(Self::Udp(socket.try_clone()?)),
-            Self::Stream(_) => None,
+            Self::Tcp(socket) => Some(Source::Tcp(socket.try_clone()?)),
+            Self::Unix(socket) => Some(Source::Unix(socket.try_clone()?)),
+            Self::Udp(socket) => match socket.upgrade() {
+                Some(socket) => Some(Source::Udp(socket.try_clone()?)),
+                None => None,
+            },
         })
+    }
+
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Udp(socket) => socket.strong_count() > 0,
+        }
     }
 }
 
@@ -236,17 +256,19 @@ impl Bound {
         for (_, socket) in &self.sockets {
             match (socket, &self.endpoint) {
                 // To listen again sets the length of the queue, and changes nothing else.
-                (Source::Tcp(socket), Endpoint::Tcp(endpoint)) => {
+                (Spare::Tcp(socket), Endpoint::Tcp(endpoint)) => {
                     listen(socket, backlog(&endpoint.options))?;
                 }
-                (Source::Unix(socket), Endpoint::Unix(endpoint)) => {
+                (Spare::Unix(socket), Endpoint::Unix(endpoint)) => {
                     listen(socket, backlog(&endpoint.options))?;
                     if let (UnixName::Path(path), Some(mode)) = (&endpoint.address, endpoint.mode) {
                         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
                     }
                 }
-                (Source::Udp(socket), Endpoint::Udp(endpoint)) => {
-                    udp::set_buffers(endpoint, &SockRef::from(socket))?;
+                (Spare::Udp(socket), Endpoint::Udp(endpoint)) => {
+                    if let Some(socket) = socket.upgrade() {
+                        udp::set_buffers(endpoint, &SockRef::from(&*socket))?;
+                    }
                 }
                 // Somebody else's.
                 _ => {}
@@ -297,9 +319,10 @@ impl Binding<'_> {
     ) -> std::io::Result<()> {
         let first = self.sockets.len();
         let place = Place::of(endpoint);
-        let mut spare = self.spare.iter();
-        let spare = spare
-            .position(|bound| Place::of(&bound.endpoint) == place && !bound.sockets.is_empty());
+        let spare = self.spare.iter().position(|bound| {
+            let mut sockets = bound.sockets.iter();
+            Place::of(&bound.endpoint) == place && sockets.any(|(_, spare)| spare.is_open())
+        });
         let (file, origin) = match spare.map(|at| self.spare.remove(at)) {
             Some(bound) => {
                 self.take_over(endpoint, bound)?;
@@ -308,9 +331,18 @@ impl Binding<'_> {
             None => (self.bind(endpoint, all).await?, Origin::Own),
         };
         let mut sockets = Vec::new();
-        for socket in self.sockets.get(first..).unwrap_or_default() {
-            let spare = socket.source.try_clone()?;
-            sockets.extend(spare.map(|spare| (socket.listener.url.clone(), spare)));
+        for socket in self.sockets.get_mut(first..).unwrap_or_default() {
+            let spare = match &socket.source {
+                Source::Tcp(socket) => Spare::Tcp(socket.try_clone()?),
+                Source::Unix(socket) => Spare::Unix(socket.try_clone()?),
+                Source::Udp(udp) => {
+                    let spare = socket.spare.insert(Arc::new(udp.try_clone()?));
+                    Spare::Udp(Arc::downgrade(spare))
+                }
+                // It has one owner.
+                Source::Stream(_) => continue,
+            };
+            sockets.push((socket.listener.url.clone(), spare));
         }
         self.listening.bound.push(Bound {
             endpoint: endpoint.clone(),
@@ -331,8 +363,8 @@ impl Binding<'_> {
             }
             _ => Sockets::One,
         };
-        for (index, (url, source)) in bound.sockets.iter().enumerate() {
-            let Some(source) = source.try_clone()? else {
+        for (index, (url, spare)) in bound.sockets.iter().enumerate() {
+            let Some(source) = spare.source()? else {
                 continue;
             };
             self.listening.taken.push(url.clone());
@@ -473,6 +505,7 @@ impl Binding<'_> {
             source,
             listener,
             worker,
+            spare: None,
         });
     }
 

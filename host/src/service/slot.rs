@@ -151,13 +151,18 @@ impl Slot {
         stop: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let Socket {
-            source, listener, ..
+            source,
+            listener,
+            spare,
+            ..
         } = socket;
         let acceptor = match source {
             Source::Tcp(socket) => Acceptor::tcp(socket, &listener.options)?,
             Source::Unix(socket) => Acceptor::unix(socket)?,
             Source::Stream(stream) => return self.accept_stream(*stream, &listener),
-            Source::Udp(socket) => return self.serve_datagrams(socket, listener.url, stop),
+            Source::Udp(socket) => {
+                return self.serve_datagrams(socket, spare, listener.url, stop);
+            }
         };
         let door = self.door.clone();
         let pause = move || door.pause();
@@ -233,6 +238,7 @@ impl Slot {
     fn serve_datagrams(
         self: &Rc<Self>,
         socket: std::net::UdpSocket,
+        spare: Option<Arc<std::net::UdpSocket>>,
         url: Arc<str>,
         mut stop: watch::Receiver<bool>,
     ) -> io::Result<()> {
@@ -244,6 +250,8 @@ impl Slot {
         };
         let mut socket = open(&udp);
         tokio::task::spawn_local(async move {
+            // A successor can have the socket as long as it is served, and no longer.
+            let _spare = spare;
             loop {
                 if let Some(socket) = socket.take()
                     && socket.pump().await != CloseReason::Trapped
