@@ -27,6 +27,10 @@ use crate::{
     grants::{ConnectGrant, Grants},
     limits::Limits,
     manifest::{DirectoryRequest, Isolation, Manifest, is_service_name_char, parse_duration},
+    metrics::{
+        self,
+        registry::{Phase, Registry},
+    },
     plugin::Plugin,
     reactor::Program,
     service::{Host, Protocol, Service, ServiceSpec},
@@ -68,6 +72,7 @@ Examples:
   nethost run my-server.wasm --dir site=/srv/www:ro --dir uploads=/var/lib/up:rw --dir-quota uploads=2GiB
   nethost run plugins/echo.wasm --listen stdio: < question > answer
   nethost run my-mail.wasm --users /etc/nethost/users.toml
+  nethost run plugins/irc.wasm --metrics tcp://127.0.0.1:9464
   nethost run my-proxy.wasm --listen tcp://127.0.0.1:0 --allow-connect 10.0.0.0/8:*")]
 pub(crate) struct Run {
     /// The plugin, a component such as plugins/irc.wasm
@@ -138,6 +143,12 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
 
+    /// Tell metrics (Prometheus' text, /metrics), health (/healthz) and readiness (/readyz) over HTTP here: tcp://HOST:PORT, unix:///PATH or unix:@NAME
+    ///
+    /// Whoever can connect may read them. The log says where it is, with the real port.
+    #[arg(long, value_name = "URL", value_parser = metrics_endpoint)]
+    metrics: Option<Endpoint>,
+
     /// The service's name in the output and the log: letters, digits, `-`, `_` and `.` [default: the plugin's name]
     #[arg(long, value_parser = service_name)]
     name: Option<String>,
@@ -160,6 +171,7 @@ impl Run {
             .or_else(|| thread::available_parallelism().ok())
             .unwrap_or(NonZeroUsize::MIN);
         let drain_timeout = self.drain_timeout;
+        let metrics = self.metrics.clone();
         let engine = Engine::new()
             .map_err(|error| anyhow::anyhow!("{error:#}"))
             .context("setting up wasmtime")?;
@@ -172,13 +184,20 @@ impl Run {
         runtime.block_on(async {
             // Before anybody is told that it is ready: who is told may send a signal at once.
             let signals = Signals::new().context("listening for signals")?;
+            let _metrics = match metrics {
+                Some(endpoint) => {
+                    Some(metrics::endpoint::serve(&endpoint, host.registry().clone()).await?)
+                }
+                None => None,
+            };
             let service = match host.serve(spec).await {
                 Ok(service) => service,
                 Err(error) if error.is_mistake() => return Err(error).or_mistake(),
                 Err(error) => return Err(error.into()),
             };
+            host.registry().enter(Phase::Serving);
             announce(&service)?;
-            stop(service, drain_timeout, signals).await
+            stop(service, drain_timeout, signals, host.registry()).await
         })
     }
 
@@ -407,11 +426,17 @@ impl Signals {
 }
 
 /// Waits for a signal, or for the end of the connections that the process was started for, then drains.
-async fn stop(service: Service, timeout: Duration, mut signals: Signals) -> anyhow::Result<()> {
+async fn stop(
+    service: Service,
+    timeout: Duration,
+    mut signals: Signals,
+    registry: &Registry,
+) -> anyhow::Result<()> {
     let cause = tokio::select! {
         signal = signals.stop(|| service.reload()) => signal,
         () = service.finished() => "end of the connection",
     };
+    registry.enter(Phase::Draining);
     let name = service.name().to_owned();
     let drain = async {
         let open = service.connection_count().await;
@@ -448,6 +473,12 @@ fn raise_file_limit() {
 fn listener(text: &str) -> Result<Endpoint, EndpointError> {
     let endpoint: Endpoint = text.parse()?;
     endpoint.check(Direction::Listening)?;
+    Ok(endpoint)
+}
+
+fn metrics_endpoint(text: &str) -> Result<Endpoint, String> {
+    let endpoint = listener(text).map_err(|error| error.to_string())?;
+    metrics::endpoint::check(&endpoint).map_err(|error| error.to_string())?;
     Ok(endpoint)
 }
 

@@ -28,6 +28,7 @@ use crate::{
     endpoint::Endpoint,
     instance::StartError,
     manifest::Isolation,
+    metrics::registry::{Registration, Registry},
     plugin::Plugin,
     reactor::{Handler, Holdings, Program, WorkerHandle, abort_on_panic},
     tls::{TlsError, watch::Watch},
@@ -38,6 +39,7 @@ use crate::{
 pub struct Host {
     workers: Vec<WorkerHandle>,
     services: AtomicUsize,
+    registry: Arc<Registry>,
 }
 
 /// What a service is to be.
@@ -75,6 +77,7 @@ pub type NativeProtocol = Arc<dyn Fn(&Rc<Holdings>) -> Rc<dyn Handler> + Send + 
 pub struct Service {
     id: ServiceId,
     program: Arc<Program>,
+    registration: Registration,
     /// The workers that have an instance of it, by their index.
     workers: BTreeMap<usize, WorkerHandle>,
     listening: Listening,
@@ -162,11 +165,18 @@ impl Host {
         ABORT_ON_PANIC.call_once(abort_on_panic);
         let workers = (0..workers.get())
             .map(WorkerHandle::spawn)
-            .collect::<io::Result<_>>()?;
+            .collect::<io::Result<Vec<_>>>()?;
+        let registry = Registry::new(&workers, Slot::sample_all);
         Ok(Self {
             workers,
+            registry,
             services: AtomicUsize::new(0),
         })
+    }
+
+    /// Returns what is counted here, and how far the services have come.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// Starts a service: binds its sockets, makes its instances, and only then accepts.
@@ -204,6 +214,12 @@ impl Host {
         if let Some(udp) = udp.filter(|_| !takes_datagrams) {
             return Err(no_datagrams(udp.to_string()));
         }
+        let registration = self.registry.register(
+            id.0,
+            &program.service,
+            program.limits.metric_series,
+            workers.keys().copied(),
+        );
         let (listening, sockets) = Listening::bind(&listen, workers.len()).await?;
         // Of one that somebody else opened it is known only now.
         let udp = sockets.iter().find(|socket| socket.is_datagrams());
@@ -213,6 +229,7 @@ impl Host {
         let mut service = Service {
             id,
             program,
+            registration,
             workers,
             listening,
             stop: watch::Sender::new(false),
@@ -228,6 +245,7 @@ impl Host {
             service.forget();
             return Err(error);
         }
+        service.registration.listens(service.listening());
         Ok(service)
     }
 }
@@ -287,6 +305,7 @@ impl Service {
     /// Stops accepting, lets the plugin say goodbye, waits for its connections to end, and closes those that are left at the deadline.
     /// Returns how many those were.
     pub async fn drain(self, deadline: Duration) -> usize {
+        self.registration.drains();
         self.stop.send_replace(true);
         let id = self.id;
         // First every worker accepts what waits, and hands over what is another's; only then is it certain that no connection comes any more.
@@ -344,12 +363,13 @@ impl Service {
 
     async fn open(&self, protocol: &Protocol) -> Result<(), ServiceError> {
         let id = self.id;
-        for worker in self.workers.values() {
+        for (index, worker) in &self.workers {
             let (program, protocol) = (self.program.clone(), protocol.clone());
+            let meters = self.registration.meters(*index);
             worker
                 .call(move |worker, opened| {
                     // Who waits for it is gone only if the host goes.
-                    let _gone = opened.send(Slot::open(id, worker, program, protocol));
+                    let _gone = opened.send(Slot::open(id, worker, program, protocol, meters));
                 })
                 .await
                 .ok_or(ServiceError::WorkerEnded)?

@@ -24,6 +24,11 @@ use super::{
 use crate::{
     endpoint::Security,
     instance::{Instance, StartError},
+    metrics::{
+        meters::{Limit, Meters, Refused},
+        plugin::{Gauges, Snapshot, Succession, Table},
+        registry::{Sample, Samples},
+    },
     reactor::{
         Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
         WorkerHandle, establish,
@@ -44,6 +49,11 @@ thread_local! {
 pub(super) struct Slot {
     worker: Rc<Worker>,
     program: Arc<Program>,
+    meters: Arc<Meters>,
+    /// What the plugin's instances have counted up to now; none for a native protocol.
+    pub(super) table: RefCell<Option<Rc<Table>>>,
+    /// Connections taken, by the listener.
+    accepted: RefCell<Vec<(Arc<str>, u64)>>,
     pub(super) protocol: RefCell<Protocol>,
     pub(super) running: RefCell<Option<Running>>,
     /// A new version, made but not yet in charge.
@@ -95,10 +105,14 @@ impl Slot {
         worker: &Rc<Worker>,
         program: Arc<Program>,
         protocol: Protocol,
+        meters: Arc<Meters>,
     ) -> Result<(), StartError> {
         let slot = Rc::new(Self {
             worker: worker.clone(),
             program,
+            meters,
+            table: RefCell::default(),
+            accepted: RefCell::default(),
             protocol: RefCell::new(protocol),
             running: RefCell::default(),
             staged: RefCell::default(),
@@ -120,6 +134,40 @@ impl Slot {
     /// Returns this worker's slot of a service.
     pub(super) fn find(id: ServiceId) -> Option<Rc<Self>> {
         SLOTS.with_borrow(|slots| slots.get(&id).cloned())
+    }
+
+    /// Looks at every service of this worker.
+    pub(super) fn sample_all() -> Samples {
+        SLOTS.with_borrow(|slots| {
+            let samples = slots.iter().map(|(id, slot)| (id.0, slot.sample()));
+            samples.collect()
+        })
+    }
+
+    fn sample(&self) -> Sample {
+        let running = self.running.borrow();
+        let Some(Running { holdings, instance }) = &*running else {
+            return Sample::default();
+        };
+        let serves = holdings.handler().is_some();
+        let instance = instance.upgrade().filter(|_| serves);
+        let (operations, timers) = holdings.in_flight();
+        let gauges = if serves { Gauges::True } else { Gauges::Gone };
+        let table = self.table.borrow();
+        Sample {
+            connections: holdings.connection_count(),
+            establishing: self.establishing.count.get(),
+            sockets: holdings.sockets().len(),
+            operations,
+            timers,
+            open_files: holdings.open_files(),
+            instances: usize::from(serves),
+            memory: instance.map_or(0, |instance| instance.memory()),
+            accepted: self.accepted.borrow().clone(),
+            plugin: table
+                .as_ref()
+                .map_or_else(Snapshot::default, |table| table.snapshot(gauges)),
+        }
     }
 
     /// Ends what is left of a service on this worker.
@@ -347,10 +395,15 @@ impl Slot {
     }
 
     fn make(&self) -> Result<Running, StartError> {
-        let holdings = Holdings::new(self.program.clone(), self.worker.clone());
+        let holdings = Holdings::new(
+            self.program.clone(),
+            self.worker.clone(),
+            self.meters.clone(),
+        );
         let made = match &*self.protocol.borrow() {
             Protocol::Plugin { plugin, config } => {
                 Instance::new(plugin.clone(), holdings.clone(), config).map(|instance| {
+                    self.hand_over(&instance, Succession::Replaced);
                     let weak = Rc::downgrade(&instance);
                     holdings.set_handler(instance);
                     weak
@@ -370,6 +423,14 @@ impl Slot {
         }
     }
 
+    /// What the instances before counted goes on in a new one.
+    pub(super) fn hand_over(&self, instance: &Instance, how: Succession) {
+        let table = instance.table().clone();
+        if let Some(old) = self.table.replace(Some(table.clone())) {
+            table.succeed(&old, how);
+        }
+    }
+
     /// Takes a stream in: at once, or after what must come before. Returns the task that serves it, unless it is refused.
     fn take(self: &Rc<Self>, accepted: Accepted, listener: &Listener) -> Option<JoinHandle<()>> {
         let first_tls = match listener.security {
@@ -380,10 +441,7 @@ impl Slot {
             let admitted = self.admit(accepted, listener, None)?;
             return Some(tokio::task::spawn_local(admitted));
         }
-        let Running { holdings, .. } = self.current()?;
-        if self.is_full(&holdings) {
-            return None;
-        }
+        let holdings = self.room()?;
         // The client takes the id home, to say where it has been when it comes again.
         let id = holdings.next_id();
         let first_tls = first_tls.map(|tls| (tls.config(), holdings.ticket(id)));
@@ -401,7 +459,8 @@ impl Slot {
                     let admit = || slot.admit(accepted, &listener, reserved);
                     slot.establishing.finish(admit)
                 }
-                Err(reason) => {
+                Err((refused, reason)) => {
+                    slot.meters.refused.count(refused);
                     slot.establishing.finish(|| ());
                     slot.note_refusal(&listener, &peer, &reason);
                     None
@@ -418,17 +477,25 @@ impl Slot {
         accepted: Accepted,
         listener: &Listener,
         first_tls: FirstTls,
-    ) -> Result<Accepted, String> {
+    ) -> Result<Accepted, (Refused, String)> {
         let limit = self.program.limits.handshake_time;
         let mut given_up = self.establishing.given_up.subscribe();
         let steps = tokio::time::timeout(limit, establish(accepted, &listener.options, first_tls));
         tokio::select! {
             biased;
             // The sender is this slot's. Once it was said that no connection comes any more, none does.
-            _ = given_up.wait_for(|given_up| *given_up) => Err("the service is draining".to_owned()),
+            _ = given_up.wait_for(|given_up| *given_up) => {
+                Err((Refused::Draining, "the service is draining".to_owned()))
+            }
             established = steps => match established {
-                Ok(established) => established.map_err(|error| error.to_string()),
-                Err(_elapsed) => Err(format!("it was not established within {limit:?}")),
+                Ok(established) => {
+                    established.map_err(|error| (Refused::Handshake, error.to_string()))
+                }
+                Err(_elapsed) => {
+                    self.meters.limits.count(Limit::HandshakeTime);
+                    let reason = format!("it was not established within {limit:?}");
+                    Err((Refused::HandshakeTime, reason))
+                }
             },
         }
     }
@@ -460,16 +527,37 @@ impl Slot {
         listener: &Listener,
         reserved: Option<(&Rc<Holdings>, Id)>,
     ) -> Option<impl Future<Output = ()> + use<>> {
-        let Running { holdings, .. } = self.current()?;
-        if self.is_full(&holdings) {
-            return None;
-        }
+        let holdings = self.room()?;
+        self.count_accepted(&listener.url);
         let id = match reserved {
             Some((of, id)) if Rc::ptr_eq(of, &holdings) => id,
             _ => holdings.next_id(),
         };
         let origin = Origin::Configured(listener.url.clone());
         Some(holdings.accept(id, transport, addresses, origin, listener.tls.clone()))
+    }
+
+    /// Returns who takes one more connection; none is counted.
+    fn room(&self) -> Option<Rc<Holdings>> {
+        let Some(Running { holdings, .. }) = self.current() else {
+            self.meters.refused.count(Refused::NoInstance);
+            return None;
+        };
+        if self.is_full(&holdings) {
+            self.meters.refused.count(Refused::Limit);
+            self.meters.limits.count(Limit::Connections);
+            return None;
+        }
+        Some(holdings)
+    }
+
+    fn count_accepted(&self, listener: &Arc<str>) {
+        let mut accepted = self.accepted.borrow_mut();
+        match accepted.iter_mut().find(|(url, _)| url == listener) {
+            Some((_, count)) => *count += 1,
+            // One for each listener of the service.
+            None => accepted.push((listener.clone(), 1)),
+        }
     }
 
     fn is_full(&self, holdings: &Holdings) -> bool {
