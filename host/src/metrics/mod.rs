@@ -4,7 +4,7 @@
 //! scrapes; what a plugin counts, and what is true only for a moment, a worker copies when it is asked. A worker that does not answer in time holds up nobody:
 //! what it told last is told again.
 //!
-//! The text is written by [`text`], some hundred lines: `prometheus-client` and the `metrics` crates keep counters that threads share (atomic
+//! The text is written by `text`, some hundred lines: `prometheus-client` and the `metrics` crates keep counters that threads share (atomic
 //! read-modify-write, or a lock around a family), and here there is nothing left to keep once the numbers are summed.
 
 pub mod meters;
