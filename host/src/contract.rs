@@ -118,6 +118,7 @@ const FILES: &[(&str, &str)] = files! {
     "deferred.wit"
     "handler.wit"
     "log.wit"
+    "metrics.wit"
     "random.wit"
     "session-swap-handler.wit"
     "storage.wit"

@@ -13,6 +13,7 @@
 //! * [`tls`]: certificates, keys and trust; what TLS listeners and connections are set up with.
 //! * [`files`], [`storage`]: files and directories that the operator granted.
 //! * [`accounts`]: users that the operator named, and how their passwords are verified.
+//! * [`metrics`]: what is counted, and the endpoint that tells it, with health and readiness.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `watch`: what came from files (certificates, users) is loaded again when they change.
@@ -48,6 +49,8 @@ pub mod tls;
 pub mod files;
 
 pub mod storage;
+
+pub mod metrics;
 
 pub mod engine;
 

@@ -49,6 +49,9 @@ pub struct Limits {
     /// Bytes that one instance's file operations hold until they complete, or until their result is taken: data to write, data to read, paths, pages, and 1 KiB for each
     /// operation. Default 16 MiB: sixteen of the largest. A further one completes with `limit`.
     pub storage_bytes: usize,
+    /// Series of the metrics of the service's plugin, on all workers together. Default 1,000: a metric by each of some hundred commands or channels. What is recorded
+    /// in a further one is told as one series with the rest, whose labels say `(overflow)`; that is counted, and logged once.
+    pub metric_series: usize,
     /// How long `close` waits for the peer to take what is queued. Default 30 s; then the connection is aborted.
     pub close_time: Duration,
     /// How long an outbound connection or a look-up may take, and the first includes the second. Default 30 s.
@@ -80,6 +83,7 @@ impl Default for Limits {
             log_lines: 100,
             open_files: 1024,
             storage_bytes: 16 << 20,
+            metric_series: 1000,
             close_time: Duration::from_secs(30),
             connect_time: Duration::from_secs(30),
             handshake_time: Duration::from_secs(10),
@@ -121,3 +125,21 @@ pub const STORAGE_THREADS: usize = 8;
 
 /// The most entries of one page of a directory: 256, which with the longest names are 80 KiB.
 pub const STORAGE_ENTRIES: usize = 256;
+
+/// The most metrics of one instance: 100.
+pub const METRICS: usize = 100;
+
+/// The most labels of a metric: 8.
+pub const METRIC_LABELS: usize = 8;
+
+/// The most buckets of a histogram: 32.
+pub const METRIC_BUCKETS: usize = 32;
+
+/// Bytes of the longest name of a metric, a unit or a label: 64.
+pub const METRIC_NAME: usize = 64;
+
+/// Bytes of the longest help text of a metric: 512.
+pub const METRIC_HELP: usize = 512;
+
+/// Bytes of the longest value of a label: 128. What is beyond is cut.
+pub const METRIC_LABEL_VALUE: usize = 128;

@@ -140,7 +140,7 @@ fn calls(rounds: usize) -> anyhow::Result<(Vec<(usize, Rounds)>, Rounds)> {
     runtime.block_on(async {
         let worker = Worker::start();
         let make = || {
-            let holdings = Holdings::new(Arc::new(program()), worker.clone());
+            let holdings = Holdings::new(Arc::new(program()), worker.clone(), Arc::default());
             let instance = Instance::new(plugin.clone(), holdings.clone(), &config)?;
             anyhow::Ok((holdings, instance))
         };

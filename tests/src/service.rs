@@ -18,14 +18,14 @@ use nethost::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{client::Client, scripted::Serves};
+use crate::{client::Client, metrics::Scrape, scripted::Serves};
 
 /// A service that runs in this process.
 #[derive(Debug)]
 pub struct Running {
     runtime: Runtime,
     /// The service's workers end with it.
-    _host: Host,
+    host: Host,
     service: Service,
 }
 
@@ -98,7 +98,7 @@ impl Running {
         let service = service.unwrap_or_else(|error| panic!("{error}"));
         Self {
             runtime,
-            _host: host,
+            host,
             service,
         }
     }
@@ -112,6 +112,11 @@ impl Running {
     pub fn swap(&self, component: &Path, config: &str) -> Result<Swapped, SwapError> {
         let swap = self.service.swap(load(component), config.into());
         self.runtime.block_on(swap)
+    }
+
+    /// Returns the metrics.
+    pub fn scrape(&self) -> Scrape {
+        Scrape(self.runtime.block_on(self.host.registry().scrape()))
     }
 
     /// Returns how many connections are open.
@@ -129,7 +134,8 @@ impl Serves for Running {
 /// A free port.
 const TCP: &str = "tcp://127.0.0.1:0";
 
-fn program(limits: Limits) -> Program {
+/// A service named `test` with these limits, which may connect to everything on loopback.
+pub fn program(limits: Limits) -> Program {
     let grant = "127.0.0.0/8:*".parse();
     Program {
         tls: Arc::default(),
@@ -143,8 +149,8 @@ fn program(limits: Limits) -> Program {
     }
 }
 
-/// One engine for all tests of a program: it has a thread of its own.
-fn load(component: &Path) -> Arc<Plugin> {
+/// Loads a component. There is one engine for all tests of a program: it has a thread of its own.
+pub fn load(component: &Path) -> Arc<Plugin> {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     let engine =
         ENGINE.get_or_init(|| Engine::new().unwrap_or_else(|error| panic!("an engine: {error:#}")));

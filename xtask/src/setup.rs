@@ -55,6 +55,11 @@ const PACKAGES: &[Package] = &[
         purpose: Purpose::Tests,
     },
     Package {
+        name: "prometheus",
+        why: "its promtool looks for faults in metrics",
+        purpose: Purpose::Tests,
+    },
+    Package {
         name: "python3-venv",
         why: "the tests' own Python packages, apart from the system's",
         purpose: Purpose::Venv,

@@ -14,6 +14,7 @@ use crate::{
     grants::ConnectGrant,
     limits::Limits,
     manifest::{Isolation, parse_duration, typed},
+    metrics,
     serve::{self, Source},
     storage::{DirectoryGrant, QuotaGrant},
     tls::ClientTlsSettings,
@@ -52,6 +53,7 @@ Examples:
   nethost run my-server.wasm --dir site=/srv/www:ro --dir uploads=/var/lib/up:rw --dir-quota uploads=2GiB
   nethost run plugins/echo.wasm --listen stdio: < question > answer
   nethost run my-mail.wasm --users /etc/nethost/users.toml
+  nethost run plugins/irc.wasm --metrics tcp://127.0.0.1:9464
   nethost run my-proxy.wasm --listen tcp://127.0.0.1:0 --allow-connect 10.0.0.0/8:*")]
 pub(crate) struct Run {
     /// The plugin, a component such as plugins/irc.wasm
@@ -122,6 +124,12 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
 
+    /// Tell metrics (Prometheus' text, /metrics), health (/healthz) and readiness (/readyz) over HTTP here: tcp://HOST:PORT, unix:///PATH or unix:@NAME
+    ///
+    /// Whoever can connect may read them. The log says where it is, with the real port.
+    #[arg(long, value_name = "URL", value_parser = metrics_endpoint)]
+    metrics: Option<Endpoint>,
+
     /// The service's name in the output and the log: letters, digits, `-`, `_` and `.` [default: the plugin's name]
     #[arg(long, value_parser = service_name)]
     name: Option<String>,
@@ -140,6 +148,7 @@ impl Run {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let host = HostConfig {
             workers: self.workers,
+            metrics: self.metrics.clone(),
             drain_timeout: self.drain_timeout,
             ..HostConfig::default()
         };
@@ -210,6 +219,12 @@ fn once<T>(flag: &str, grants: Vec<T>, name: impl Fn(&T) -> &String) -> anyhow::
 fn listener(text: &str) -> Result<Endpoint, EndpointError> {
     let endpoint: Endpoint = text.parse()?;
     endpoint.check(Direction::Listening)?;
+    Ok(endpoint)
+}
+
+fn metrics_endpoint(text: &str) -> Result<Endpoint, String> {
+    let endpoint = listener(text).map_err(|error| error.to_string())?;
+    metrics::endpoint::check(&endpoint).map_err(|error| error.to_string())?;
     Ok(endpoint)
 }
 

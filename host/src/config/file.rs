@@ -23,9 +23,7 @@ use super::{
 };
 use crate::{
     daemon::identity,
-    endpoint::{
-        Certificate, Direction, Endpoint, EndpointError, Place, Security, UnixEndpoint, UnixName,
-    },
+    endpoint::{Certificate, Direction, Endpoint, EndpointError, Place, UnixEndpoint, UnixName},
     files::{FileGrant, FileMode},
     logging::{self, LogFormat},
     manifest::Isolation,
@@ -498,13 +496,8 @@ fn metrics(text: &str) -> Result<Endpoint, String> {
     endpoint
         .check(Direction::Listening)
         .map_err(|error| told(&error))?;
-    let is_clear_tcp = matches!(&endpoint, Endpoint::Tcp(it) if it.security == Security::Clear);
-    if is_clear_tcp || matches!(endpoint, Endpoint::Unix(_)) {
-        return Ok(endpoint);
-    }
-    Err(format!(
-        "metrics are served on tcp:// or unix://, not on `{endpoint}`"
-    ))
+    crate::metrics::endpoint::check(&endpoint).map_err(|error| error.to_string())?;
+    Ok(endpoint)
 }
 
 /// An endpoint's error, and the option or the transport that was meant.

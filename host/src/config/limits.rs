@@ -59,6 +59,7 @@ pub(super) const LIMITS: &[Limit] = &[
     count("memberships", |it| &mut it.memberships, 1, 100_000_000),
     bytes("hostcall-bytes", |it| &mut it.hostcall_bytes, 64 * KIB, GIB),
     rate("log-lines", |it| &mut it.log_lines, 1, 1_000_000),
+    count("metric-series", |it| &mut it.metric_series, 1, 1_000_000),
     count("open-files", |it| &mut it.open_files, 1, 1_000_000),
     bytes("storage-bytes", |it| &mut it.storage_bytes, MIB, 4 * GIB),
     time("close-time", |it| &mut it.close_time, 10 * MS, 3_600 * S),

@@ -1,15 +1,17 @@
 //! `log`: the plugin's lines, at most so many a second.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use crate::{
     bindings::nethost::plugin::log::{Host, Level},
     instance::State,
+    metrics::meters::{Limit, Meters},
 };
 
 /// An instance's way to the log.
 #[derive(Debug)]
 pub(crate) struct Lines {
+    meters: Arc<Meters>,
     service: String,
     /// What was printed since the last end of line.
     partial: Vec<u8>,
@@ -22,9 +24,10 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// Makes an empty one that lets `rate` lines a second pass.
-    pub(crate) fn new(service: &str, rate: u32) -> Self {
+    pub(crate) fn new(service: &str, rate: u32, meters: Arc<Meters>) -> Self {
         let rate = f64::from(rate);
         Self {
+            meters,
             service: service.to_owned(),
             partial: Vec::new(),
             rate,
@@ -80,6 +83,7 @@ impl Lines {
         self.tokens = (self.tokens + elapsed * self.rate).min(self.rate * BURST);
         if self.tokens < 1.0 {
             self.dropped += 1;
+            self.meters.limits.count(Limit::LogLines);
             return false;
         }
         self.tokens -= 1.0;
@@ -157,7 +161,7 @@ mod tests {
 
     #[test]
     fn lines_over_the_rate_are_counted_and_dropped() {
-        let mut lines = Lines::new("test", 10);
+        let mut lines = Lines::new("test", 10, Arc::default());
         let start = lines.filled;
         let admitted = (0..150).filter(|_| lines.admit(start)).count();
         assert_eq!((admitted, lines.dropped), (100, 50));
@@ -168,7 +172,7 @@ mod tests {
 
     #[test]
     fn printed_pieces_are_joined_into_lines() {
-        let mut lines = Lines::new("test", 10);
+        let mut lines = Lines::new("test", 10, Arc::default());
         lines.print(b"one ");
         lines.print(b"two\nthree");
         assert_eq!(lines.partial, b"three");

@@ -16,6 +16,8 @@ mod accounts;
 
 pub(crate) mod log;
 
+pub(crate) mod metrics;
+
 mod clock;
 
 mod random;

@@ -11,6 +11,7 @@ use crate::{
     },
     files::{HostFile, Lock},
     instance::State,
+    metrics::meters::Limit,
     reactor::{Change, ErrorKind, Found, OperationError},
     storage::{Directory, Entry, Kind, Metadata, Opening},
 };
@@ -23,6 +24,7 @@ impl Host for State {
         };
         let limit = program.limits.open_files;
         if self.files.len() >= limit {
+            self.holdings.meters().limits.count(Limit::OpenFiles);
             return Ok(Err(too_many("files", limit)));
         }
         let index = self.files.insert(file.clone());
@@ -39,6 +41,7 @@ impl Host for State {
         };
         let limit = program.limits.open_files;
         if self.directories.len() >= limit {
+            self.holdings.meters().limits.count(Limit::OpenFiles);
             return Ok(Err(too_many("directories", limit)));
         }
         let index = self.directories.insert(directory.clone());

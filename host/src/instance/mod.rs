@@ -31,8 +31,14 @@ use crate::{
     imports::{
         convert,
         log::{self, Lines},
+        metrics::Handles,
     },
     limits::Limits,
+    metrics::{
+        self,
+        meters::{Call, Limit},
+        plugin::Table,
+    },
     plugin::Plugin,
     reactor::{
         CloseReason, Connection, EndpointKey, Group, Handler, Holdings, Id, Origin, Outcome,
@@ -57,6 +63,8 @@ pub struct Instance {
     endpoints: RefCell<Slab<ResourceAny>>,
     /// The packets of the current call, as the contract has them.
     packets: RefCell<Vec<datagram::Packet>>,
+    /// What the plugin counts.
+    table: Rc<Table>,
 }
 
 /// The host's data in a store.
@@ -74,6 +82,10 @@ pub(crate) struct State {
     pub(crate) sockets: Slab<Rc<Socket>>,
     /// The packets of the batch that is being sent, as the reactor has them.
     pub(crate) batch: Vec<Packet>,
+    /// What the guest's handles of metrics mean.
+    pub(crate) metrics: Handles,
+    /// The metrics themselves.
+    pub(crate) table: Rc<Table>,
     pub(crate) lines: Lines,
     pub(crate) staging: Staging,
     limiter: Limiter,
@@ -158,8 +170,18 @@ impl Instance {
         staging: Staging,
     ) -> Result<Rc<Self>, StartError> {
         let limits = &holdings.program().limits;
+        let table = Rc::new(Table::new(
+            &plugin.manifest.name,
+            &holdings.program().service,
+            limits.metric_series,
+            holdings.meters().clone(),
+        ));
         let state = State {
-            lines: Lines::new(&holdings.program().service, limits.log_lines),
+            lines: Lines::new(
+                &holdings.program().service,
+                limits.log_lines,
+                holdings.meters().clone(),
+            ),
             holdings: holdings.clone(),
             connections: Slab::new(),
             groups: Slab::new(),
@@ -167,6 +189,8 @@ impl Instance {
             directories: Slab::new(),
             sockets: Slab::new(),
             batch: Vec::new(),
+            metrics: Handles::default(),
+            table: table.clone(),
             staging,
             limiter: Limiter::new(limits),
             budget: Budget {
@@ -175,19 +199,21 @@ impl Instance {
             },
         };
         let mut store = new_store(&plugin, limits, state);
+        let timing = holdings.meters().begin(Call::Instantiation);
         let loaded = Self::load(&plugin, &mut store);
+        holdings.meters().end(timing);
         let (handler, deferred_handler, datagram_handler, swap) = loaded.map_err(|error| {
             let fault = Fault::of(&error, limits.setup_time);
             log_fault(
                 &plugin,
                 &holdings,
-                "instantiation",
+                Call::Instantiation,
                 None,
                 &fault,
                 Some(&error),
             );
             StartError::Broken {
-                call: "instantiation",
+                call: Call::Instantiation.name(),
                 fault,
             }
         })?;
@@ -204,10 +230,12 @@ impl Instance {
             sessions: RefCell::default(),
             endpoints: RefCell::default(),
             packets: RefCell::default(),
+            table,
         });
-        instance.setup("configure", |store| {
+        instance.setup(Call::Configure, |store| {
             instance.handler.call_configure(store, config)
         })?;
+        instance.holdings.meters().instances_made.add(1);
         Ok(instance)
     }
 
@@ -264,10 +292,15 @@ impl Instance {
         self.store.borrow().data().limiter.memory()
     }
 
+    /// Returns what the plugin counts.
+    pub(crate) fn table(&self) -> &Rc<Table> {
+        &self.table
+    }
+
     /// Makes one call into the guest.
     fn call<T>(
         &self,
-        name: &'static str,
+        name: Call,
         connection: Option<&Rc<Connection>>,
         time: Duration,
         call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
@@ -285,7 +318,9 @@ impl Instance {
         let mut store = self.store.borrow_mut();
         store.data_mut().budget = Budget { time, since: None };
         store.set_epoch_deadline(1);
+        let timing = self.holdings.meters().begin(name);
         let result = call(&mut store);
+        self.holdings.meters().end(timing);
         drop(store);
         self.holdings.enter(outer);
         self.calling.set(false);
@@ -308,7 +343,7 @@ impl Instance {
     /// Makes a callback; a fault ends the instance and its connections.
     fn callback<T>(
         &self,
-        name: &'static str,
+        name: Call,
         connection: Option<&Rc<Connection>>,
         call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
     ) -> Option<T> {
@@ -325,18 +360,21 @@ impl Instance {
     /// Makes a call that may take longer, and whose failure is told to who asked.
     fn setup<T>(
         &self,
-        name: &'static str,
+        name: Call,
         call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<T, StartError> {
         let time = self.holdings.program().limits.setup_time;
         match self.call(name, None, time, call) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(message)) => Err(StartError::Refused {
-                call: name,
+                call: name.name(),
                 // It goes to the operator's terminal.
                 message: log::escape(&message),
             }),
-            Err(fault) => Err(StartError::Broken { call: name, fault }),
+            Err(fault) => Err(StartError::Broken {
+                call: name.name(),
+                fault,
+            }),
         }
     }
 
@@ -355,7 +393,7 @@ impl Instance {
 
 impl Handler for Instance {
     fn connection_made(&self, connection: &Rc<Connection>, origin: &Origin) -> Option<SessionKey> {
-        self.callback("connection-made", Some(connection), |store| {
+        self.callback(Call::ConnectionMade, Some(connection), |store| {
             let handle = store.data_mut().own(connection);
             let origin = convert::origin(origin);
             self.handler.call_connection_made(store, handle, &origin)
@@ -365,7 +403,7 @@ impl Handler for Instance {
 
     fn data_received(&self, connection: &Rc<Connection>, session: SessionKey, data: &[u8]) {
         if let Some(session) = self.session(session) {
-            self.callback("data-received", Some(connection), |store| {
+            self.callback(Call::DataReceived, Some(connection), |store| {
                 self.handler
                     .session()
                     .call_data_received(store, session, data)
@@ -375,7 +413,7 @@ impl Handler for Instance {
 
     fn writable(&self, connection: &Rc<Connection>, session: SessionKey) {
         if let Some(session) = self.session(session) {
-            self.callback("writable", Some(connection), |store| {
+            self.callback(Call::Writable, Some(connection), |store| {
                 self.handler.session().call_writable(store, session)
             });
         }
@@ -383,7 +421,7 @@ impl Handler for Instance {
 
     fn read_closed(&self, connection: &Rc<Connection>, session: SessionKey) {
         if let Some(session) = self.session(session) {
-            self.callback("read-closed", Some(connection), |store| {
+            self.callback(Call::ReadClosed, Some(connection), |store| {
                 self.handler.session().call_read_closed(store, session)
             });
         }
@@ -407,13 +445,13 @@ impl Handler for Instance {
         );
         let reason = convert::close_reason(reason);
         // What is started here outlives the connection, so it is the instance's.
-        let told = self.callback("connection-lost", None, |store| {
+        let told = self.callback(Call::ConnectionLost, None, |store| {
             self.handler
                 .session()
                 .call_connection_lost(store, session, &reason)
         });
         if told.is_some() {
-            self.callback("the session's destructor", None, |store| {
+            self.callback(Call::SessionDestructor, None, |store| {
                 session.resource_drop(store)
             });
         }
@@ -421,7 +459,7 @@ impl Handler for Instance {
 
     fn endpoint_made(&self, socket: &Rc<Socket>, origin: &Origin) -> Option<EndpointKey> {
         let handler = self.datagram_handler.as_ref()?;
-        let endpoint = self.callback("the endpoint's constructor", None, |store| {
+        let endpoint = self.callback(Call::EndpointConstructor, None, |store| {
             let handle = store.data_mut().own_socket(socket);
             let origin = convert::origin(origin);
             handler.endpoint().call_constructor(store, handle, &origin)
@@ -443,7 +481,7 @@ impl Handler for Instance {
         let mut batch = self.packets.borrow_mut();
         batch.clear();
         batch.extend(packets.iter().map(convert::packet));
-        self.callback("datagrams-received", None, |store| {
+        self.callback(Call::DatagramsReceived, None, |store| {
             handler
                 .endpoint()
                 .call_datagrams_received(store, endpoint, &batch, payloads)
@@ -456,11 +494,11 @@ impl Handler for Instance {
             return;
         };
         let reason = convert::close_reason(reason);
-        let told = self.callback("closed", None, |store| {
+        let told = self.callback(Call::EndpointClosed, None, |store| {
             handler.endpoint().call_closed(store, endpoint, &reason)
         });
         if told.is_some() {
-            self.callback("the endpoint's destructor", None, |store| {
+            self.callback(Call::EndpointDestructor, None, |store| {
                 endpoint.resource_drop(store)
             });
         }
@@ -470,7 +508,7 @@ impl Handler for Instance {
         if let Some(handler) = &self.deferred_handler {
             let outcome = convert::outcome(outcome);
             let outcome = outcome.as_ref();
-            self.callback("completed", owner, |store| {
+            self.callback(Call::Completed, owner, |store| {
                 handler.call_completed(store, id.0, outcome)
             });
         }
@@ -478,7 +516,7 @@ impl Handler for Instance {
 
     fn draining(&self, deadline: Duration) {
         let deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
-        self.callback("draining", None, |store| {
+        self.callback(Call::Draining, None, |store| {
             self.handler.call_draining(store, deadline)
         });
     }
@@ -491,7 +529,7 @@ impl Instance {
         let Some((shared, _)) = &self.swap else {
             return Ok(Vec::new());
         };
-        self.setup("formats", |store| shared.call_formats(store).map(Ok))
+        self.setup(Call::Formats, |store| shared.call_formats(store).map(Ok))
     }
 
     /// Takes the shared state over from the old instance, then every session, and the sockets of the configuration. Neither instance has
@@ -504,10 +542,10 @@ impl Instance {
                 message: "the plugin cannot be swapped".to_owned(),
             });
         };
-        let state = saved(old.setup("save", |store| {
+        let state = saved(old.setup(Call::Save, |store| {
             old.lift_state(store, |store| old_shared.call_save(store, format))
         })?)?;
-        self.setup("restore", |store| {
+        self.setup(Call::Restore, |store| {
             shared.call_restore(store, format, &state)
         })?;
         let mut restored = Restored::default();
@@ -515,12 +553,12 @@ impl Instance {
             let Some(session) = connection.session().and_then(|key| old.session(key)) else {
                 continue;
             };
-            let state = saved(old.setup("save-session", |store| {
+            let state = saved(old.setup(Call::SaveSession, |store| {
                 old.lift_state(store, |store| {
                     old_sessions.call_save_session(store, session, format)
                 })
             })?)?;
-            let session = self.setup("restore-session", |store| {
+            let session = self.setup(Call::RestoreSession, |store| {
                 let handle = store.data_mut().own(&connection);
                 sessions.call_restore_session(store, handle, format, &state)
             })?;
@@ -537,7 +575,7 @@ impl Instance {
                         .to_owned(),
                 });
             };
-            let endpoint = self.setup("the endpoint's constructor", |store| {
+            let endpoint = self.setup(Call::EndpointConstructor, |store| {
                 let handle = store.data_mut().own_socket(&socket);
                 let origin = convert::origin(socket.origin());
                 let endpoint = handler.endpoint().call_constructor(store, handle, &origin);
@@ -580,6 +618,7 @@ impl Instance {
                 socket.end(CloseReason::Trapped);
             }
         }
+        self.holdings.meters().swaps.add(1);
         self.holdings.set_handler(self.clone());
         self.store.borrow_mut().data_mut().release();
     }
@@ -657,7 +696,7 @@ fn check_budget(store: &mut StoreContextMut<'_, State>) -> wasmtime::Result<Upda
 fn log_fault(
     plugin: &Plugin,
     holdings: &Holdings,
-    call: &str,
+    call: Call,
     connection: Option<&Connection>,
     fault: &Fault,
     error: Option<&wasmtime::Error>,
@@ -675,6 +714,7 @@ fn log_fault(
             .collect();
         names.join(" < ")
     });
+    note_fault(holdings, fault);
     tracing::error!(
         service = holdings.program().service,
         plugin = plugin.manifest.name,
@@ -682,8 +722,27 @@ fn log_fault(
         peer = connection.map(|connection| connection.peer().to_string()),
         backtrace,
         connections = holdings.connection_count(),
-        "{call} {fault}; this instance ends"
+        "{} {fault}; this instance ends",
+        call.name()
     );
+}
+
+fn note_fault(holdings: &Holdings, fault: &Fault) {
+    let meters = holdings.meters();
+    let trap = match fault {
+        Fault::Trap(_) => metrics::meters::Trap::Trap,
+        Fault::Deadline(_) => {
+            meters.limits.count(Limit::CallTime);
+            metrics::meters::Trap::Deadline
+        }
+        Fault::Memory(_) => {
+            meters.limits.count(Limit::Memory);
+            metrics::meters::Trap::Memory
+        }
+        Fault::Refused(_) => metrics::meters::Trap::Refused,
+        Fault::Reentered => metrics::meters::Trap::Reentered,
+    };
+    meters.traps.count(trap);
 }
 
 impl Fault {

@@ -7,7 +7,10 @@ use super::{
     handler::{ErrorKind, Id, OperationError, Outcome, Value},
     holdings::Holdings,
 };
-use crate::accounts::{Account, Accounts, Refusal, ScramExchange};
+use crate::{
+    accounts::{Account, Accounts, Refusal, ScramExchange},
+    metrics::meters::Login,
+};
 
 /// Who was found out, and exchanges that wait for the client.
 #[derive(Debug, Default)]
@@ -103,7 +106,10 @@ impl Holdings {
                 exchanges.insert(connection.id(), exchange);
                 self.settle(id, Ok(Value::Bytes(message)));
             }
-            Err(refusal) => self.refuse(id, refusal.into()),
+            Err(refusal) => {
+                self.meters().logins.count(Login::from(&refusal));
+                self.refuse(id, refusal.into());
+            }
         }
     }
 
@@ -156,11 +162,13 @@ impl Holdings {
         let peer = connection.peer();
         let outcome: Outcome = match result {
             Ok((account, value)) => {
+                self.meters().logins.count(Login::Accepted);
                 tracing::debug!(service, %peer, user = account.name, "logged in");
                 self.logins.accounts.borrow_mut().insert(id, account);
                 Ok(value)
             }
             Err(refusal) => {
+                self.meters().logins.count(Login::from(&refusal));
                 // No name: it may be a password that was typed in the wrong place. And only what is limited.
                 if refusal == Refusal::Credentials {
                     tracing::info!(service, %peer, "login failed");
@@ -184,5 +192,17 @@ impl From<Refusal> for OperationError {
             Refusal::Failed(_) => ErrorKind::Io,
         };
         Self::new(kind, refusal.to_string())
+    }
+}
+
+impl From<&Refusal> for Login {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Credentials => Self::Credentials,
+            Refusal::Limited(_) => Self::Limited,
+            Refusal::Busy(_) => Self::Busy,
+            Refusal::Invalid(_) => Self::Invalid,
+            Refusal::Failed(_) => Self::Failed,
+        }
     }
 }

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     endpoint::unmap,
     limits::{DATAGRAM_BYTES, DATAGRAMS_UNSENT},
+    metrics::meters::Datagram,
     transport::udp::{More, Packet, Udp},
 };
 
@@ -291,8 +292,8 @@ impl Socket {
                 Ok(count) => {
                     retried = false;
                     let bytes = unsent.advance(count);
-                    self.holdings.traffic.sent(bytes);
-                    self.holdings.traffic.datagrams_sent(count);
+                    self.holdings.meters().sent.add(bytes as u64);
+                    self.count(Datagram::Sent, count as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     unsent.forget_gone();
@@ -307,7 +308,7 @@ impl Socket {
                 }
                 Err(error) => {
                     retried = false;
-                    self.holdings.traffic.datagrams_dropped(1);
+                    self.count(Datagram::Dropped, 1);
                     if let Some(count) = self.failed.add() {
                         let service = self.service();
                         tracing::debug!(service, count, %error, "the system refused a packet");
@@ -372,14 +373,14 @@ impl Socket {
                 peers.note((packet.peer, packet.port, packet.scope), second);
             }
         }
-        self.holdings.traffic.datagrams_received(packets.len());
+        self.count(Datagram::Received, packets.len() as u64);
         let mut first = 0;
         while !packets.is_empty() {
             let (count, bytes) = fitting(packets);
             let (batch, after) = packets.split_at(count);
             let (payload, rest) = payloads.split_at(bytes.min(payloads.len()));
             (packets, payloads) = (after, rest);
-            self.holdings.traffic.received(bytes);
+            self.holdings.meters().received.add(bytes as u64);
             let (Some(handler), Some(endpoint)) = (self.holdings.handler(), self.endpoint.get())
             else {
                 break;
@@ -427,7 +428,7 @@ impl Socket {
                 self.flush();
             }
             if !self.unsent.borrow().takes(payload.len(), most) {
-                self.holdings.traffic.datagrams_dropped(1);
+                self.count(Datagram::Dropped, 1);
                 if let Some(count) = self.dropped.add() {
                     let service = self.service();
                     tracing::warn!(
@@ -445,7 +446,7 @@ impl Socket {
     }
 
     fn refuse(&self, (ip, port, _): Peer) {
-        self.holdings.traffic.datagrams_refused(1);
+        self.count(Datagram::Refused, 1);
         if let Some(count) = self.refused.add() {
             let ip = unmap(IpAddr::V6(Ipv6Addr::from_bits(ip)));
             tracing::warn!(
@@ -459,10 +460,14 @@ impl Socket {
 
     /// An error came back for a packet that was sent before.
     fn returned(&self, error: &io::Error) {
-        self.holdings.traffic.datagrams_returned(1);
+        self.count(Datagram::Returned, 1);
         if let Some(count) = self.failed.add() {
             tracing::debug!(service = self.service(), count, %error, "a packet did not arrive");
         }
+    }
+
+    fn count(&self, what: Datagram, count: u64) {
+        self.holdings.meters().datagrams.add(what, count);
     }
 
     /// Returns whether it was dialed.

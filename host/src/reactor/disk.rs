@@ -4,7 +4,10 @@ use std::{
     io,
     os::fd::OwnedFd,
     rc::Rc,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
@@ -19,6 +22,7 @@ use super::{
 use crate::{
     files::{HostFile, Lock},
     limits::{Limits, STORAGE_SIZE, STORAGE_THREADS},
+    metrics::meters::Limit,
     storage::{
         Directory, Metadata, Opening, Page, Slot, failure,
         path::{self, Target},
@@ -311,7 +315,15 @@ impl Holdings {
     fn slot(&self, directory: &Directory) -> Result<Slot, OperationError> {
         let limit = self.program().limits.open_files;
         let slot = directory.space().slot(&self.disk.open, limit);
-        slot.map_err(|message| OperationError::new(ErrorKind::Limit, message))
+        slot.map_err(|message| {
+            self.meters().limits.count(Limit::OpenFiles);
+            OperationError::new(ErrorKind::Limit, message)
+        })
+    }
+
+    /// Returns how many files of directories are open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.disk.open.load(Ordering::Relaxed)
     }
 
     /// Checks a path to an entry or the directory itself, and holds bytes for the operation.
@@ -330,6 +342,7 @@ impl Holdings {
         let size = u32::try_from(size.saturating_add(OPERATION_BYTES)).unwrap_or(u32::MAX);
         let held = self.disk.bytes.clone().try_acquire_many_owned(size);
         if held.is_err() {
+            self.meters().limits.count(Limit::StorageBytes);
             let most = self.program().limits.storage_bytes;
             let message = format!("file operations hold {most} bytes");
             self.refuse(id, OperationError::new(ErrorKind::Limit, message));

@@ -34,6 +34,7 @@ use crate::{
     files::HostFile,
     grants::Grants,
     limits::Limits,
+    metrics::meters::{Connected, Limit, Meters},
     storage::{Metadata, Page},
     tls::client::ClientTls,
     transport::{Address, Transport, udp::Udp},
@@ -87,30 +88,7 @@ pub struct Holdings {
     resolver: Rc<Resolver>,
     /// Look-ups that ask a name server wait for one of these.
     look_ups: Arc<Semaphore>,
-    pub(super) traffic: Traffic,
-}
-
-/// Counters of one instance.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    received: Cell<u64>,
-    sent: Cell<u64>,
-    datagrams: Cell<Datagrams>,
-}
-
-/// How many datagrams there were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Datagrams {
-    /// Received from peers.
-    pub received: u64,
-    /// Handed to the kernel.
-    pub sent: u64,
-    /// Not sent: the kernel took no more, or refused them.
-    pub dropped: u64,
-    /// Not sent: the peer had not asked, and no grant covers it.
-    pub refused: u64,
-    /// Errors that came back by ICMP to dialed sockets.
-    pub returned: u64,
+    meters: Arc<Meters>,
 }
 
 #[derive(Debug)]
@@ -150,7 +128,7 @@ pub(super) enum Work {
 
 impl Holdings {
     /// Makes holdings without a handler, and starts the task that completes operations.
-    pub fn new(program: Arc<Program>, worker: Rc<Worker>) -> Rc<Self> {
+    pub fn new(program: Arc<Program>, worker: Rc<Worker>, meters: Arc<Meters>) -> Rc<Self> {
         let resolver = worker.resolver(&program.name_servers);
         let disk = Disk::new(&program.limits);
         let holdings = Rc::new(Self {
@@ -176,7 +154,7 @@ impl Holdings {
             empty: Notify::new(),
             resolver,
             look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
-            traffic: Traffic::default(),
+            meters,
         });
         tokio::task::spawn_local(holdings.clone().drive());
         holdings
@@ -243,9 +221,14 @@ impl Holdings {
         self.empty.notify_waiters();
     }
 
-    /// Returns the counters.
-    pub fn traffic(&self) -> &Traffic {
-        &self.traffic
+    /// Returns the counters, which only this worker writes.
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.meters
+    }
+
+    /// Returns how many operations are in flight, and how many of them are timers.
+    pub(crate) fn in_flight(&self) -> (usize, usize) {
+        (self.operations.borrow().len(), self.timers.borrow().len())
     }
 
     /// Notes in whose callback the instance is, so that what it starts is that connection's. Returns what was noted before.
@@ -338,6 +321,8 @@ impl Holdings {
         let admitted = self.memberships.get() < self.program.limits.memberships;
         if admitted {
             self.memberships.set(self.memberships.get() + 1);
+        } else {
+            self.meters.limits.count(Limit::Memberships);
         }
         admitted
     }
@@ -457,7 +442,10 @@ impl Holdings {
                     Work::Task(tokio::task::spawn_local(dial).abort_handle())
                 });
             }
-            Err(error) => self.refuse(id, error),
+            Err(error) => {
+                self.note_connect(Some(error.kind));
+                self.refuse(id, error);
+            }
         }
     }
 
@@ -525,6 +513,8 @@ impl Holdings {
                 self.connection_count(),
                 self.dialing.get()
             );
+            self.meters.limits.count(Limit::Connections);
+            self.note_connect(Some(ErrorKind::Limit));
             return self.deliver(id, Err(OperationError::new(ErrorKind::Limit, message)));
         }
         if let Endpoint::Udp(udp) = &endpoint {
@@ -537,6 +527,7 @@ impl Holdings {
                 Ok(udp) => self.open_dialed(id, udp),
                 Err(error) => Err(error),
             };
+            self.note_connect(outcome.as_ref().err().map(|error| error.kind));
             return self.deliver(id, outcome);
         }
         let connected = {
@@ -560,7 +551,13 @@ impl Holdings {
             }
             Err(error) => Err(error),
         };
+        self.note_connect(outcome.as_ref().err().map(|error| error.kind));
         self.deliver(id, outcome);
+    }
+
+    /// Counts an outbound connection, or why there is none.
+    fn note_connect(&self, error: Option<ErrorKind>) {
+        self.meters.connects.count(Connected::from(error));
     }
 
     fn open_dialed(self: &Rc<Self>, id: Id, udp: Udp) -> Outcome {
@@ -647,6 +644,7 @@ impl Holdings {
             .borrow_mut()
             .insert(id, Operation { owner, work });
         if full {
+            self.meters.limits.count(Limit::Operations);
             let message = format!(
                 "{} operations are in flight",
                 self.program.limits.operations
@@ -753,60 +751,6 @@ impl<'a> Dialing<'a> {
 impl Drop for Dialing<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
-    }
-}
-
-impl Traffic {
-    /// Returns the counts of datagrams.
-    pub fn datagrams(&self) -> Datagrams {
-        self.datagrams.get()
-    }
-
-    pub(super) fn datagrams_received(&self, count: usize) {
-        self.count(|datagrams| datagrams.received += count as u64);
-    }
-
-    pub(super) fn datagrams_sent(&self, count: usize) {
-        self.count(|datagrams| datagrams.sent += count as u64);
-    }
-
-    pub(super) fn datagrams_dropped(&self, count: u64) {
-        self.count(|datagrams| datagrams.dropped += count);
-    }
-
-    pub(super) fn datagrams_refused(&self, count: u64) {
-        self.count(|datagrams| datagrams.refused += count);
-    }
-
-    pub(super) fn datagrams_returned(&self, count: u64) {
-        self.count(|datagrams| datagrams.returned += count);
-    }
-
-    fn count(&self, change: impl FnOnce(&mut Datagrams)) {
-        let mut datagrams = self.datagrams.get();
-        change(&mut datagrams);
-        self.datagrams.set(datagrams);
-    }
-
-    /// Returns the bytes received from and sent to peers.
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.received.get(), self.sent.get())
-    }
-
-    pub(super) fn received(&self, count: usize) {
-        self.received_bulk(count as u64);
-    }
-
-    pub(super) fn sent(&self, count: usize) {
-        self.sent_bulk(count as u64);
-    }
-
-    pub(super) fn received_bulk(&self, count: u64) {
-        self.received.set(self.received.get() + count);
-    }
-
-    pub(super) fn sent_bulk(&self, count: u64) {
-        self.sent.set(self.sent.get() + count);
     }
 }
 

@@ -47,7 +47,7 @@ pub use handler::{
     SessionKey, Value,
 };
 pub(crate) use holdings::Found;
-pub use holdings::{Datagrams, Holdings, Program, Traffic};
+pub use holdings::{Holdings, Program};
 pub(crate) use listener::{Accepted, Acceptor};
 pub use worker::Worker;
 pub(crate) use worker::{WorkerHandle, abort_on_panic};

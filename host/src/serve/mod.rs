@@ -35,6 +35,7 @@ use crate::{
     },
     endpoint::UnixName,
     engine::Engine,
+    metrics::{self, registry::Phase},
     service::{Host, Service, ServiceError},
     transport::stdio,
 };
@@ -229,7 +230,9 @@ impl Server {
     async fn run(mut self, prepared: Vec<Ready>) -> anyhow::Result<()> {
         // Before anybody is told that it is ready: who is told may send a signal at once.
         let mut signals = Signals::new().context("listening for signals")?;
+        let _metrics = self.tell_metrics().await?;
         self.start(prepared).await?;
+        self.host.registry().enter(Phase::Serving);
         announce(self.services.iter().map(|live| &live.service))?;
         notify::ready(self.status());
         let mut watchdog = watchdog();
@@ -249,7 +252,26 @@ impl Server {
             }
         };
         notify::stopping();
+        self.host.registry().enter(Phase::Draining);
         self.stop(cause, signals).await
+    }
+
+    /// Listens for who asks for metrics, before root is given up.
+    async fn tell_metrics(&self) -> anyhow::Result<Option<metrics::endpoint::Serving>> {
+        let Some(endpoint) = &self.settings.metrics else {
+            return Ok(None);
+        };
+        let serving = metrics::endpoint::serve(endpoint, self.host.registry().clone()).await;
+        match serving {
+            Ok(serving) => {
+                if let (Some(identity), Some(file)) = (&self.identity, serving.file()) {
+                    give(identity, file)?;
+                }
+                Ok(Some(serving))
+            }
+            Err(error) if error.is_mistake() => Err(error).or_mistake(),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Tells the service manager that the process is alive, if every worker is.

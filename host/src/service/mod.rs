@@ -40,6 +40,7 @@ use crate::{
     endpoint::Endpoint,
     instance::StartError,
     manifest::Isolation,
+    metrics::registry::{Registration, Registry},
     plugin::Plugin,
     reactor::{Handler, Holdings, Program, WorkerHandle, abort_on_panic},
     tls::TlsError,
@@ -51,6 +52,7 @@ use crate::{
 pub struct Host {
     workers: Vec<WorkerHandle>,
     services: AtomicUsize,
+    registry: Arc<Registry>,
 }
 
 /// What a service is to be.
@@ -88,6 +90,7 @@ pub type NativeProtocol = Arc<dyn Fn(&Rc<Holdings>) -> Rc<dyn Handler> + Send + 
 pub struct Service {
     id: ServiceId,
     program: Arc<Program>,
+    registration: Registration,
     /// The workers that have an instance of it, by their index.
     workers: BTreeMap<usize, WorkerHandle>,
     listening: Listening,
@@ -182,26 +185,23 @@ impl Host {
         ABORT_ON_PANIC.call_once(abort_on_panic);
         let workers = (0..workers.get())
             .map(WorkerHandle::spawn)
-            .collect::<io::Result<_>>()?;
+            .collect::<io::Result<Vec<_>>>()?;
+        let registry = Registry::new(&workers, Slot::sample_all);
         Ok(Self {
             workers,
+            registry,
             services: AtomicUsize::new(0),
         })
     }
 
-    /// Returns whether every worker does what it is given, within a second.
+    /// Returns whether every worker does what it is given, within a deadline.
     pub async fn is_alive(&self) -> bool {
-        let end = tokio::time::Instant::now() + Duration::from_secs(1);
-        for worker in &self.workers {
-            let answered = worker.call(|_, alive| {
-                // Who waits for it may have given up.
-                let _gone = alive.send(());
-            });
-            if !matches!(tokio::time::timeout_at(end, answered).await, Ok(Some(()))) {
-                return false;
-            }
-        }
-        true
+        self.registry.silent_workers().await.is_empty()
+    }
+
+    /// Returns what is counted here, and how far the services have come.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// Starts a service: binds its sockets, makes its instances, and only then accepts.
@@ -267,6 +267,12 @@ impl Host {
             Isolation::Worker | Isolation::Service => (protocol, None),
         };
         let door = Door::new(&program.limits, pool);
+        let registration = self.registry.register(
+            id.0,
+            &program.service,
+            program.limits.metric_series,
+            workers.keys().copied(),
+        );
         let predecessors: Vec<_> = predecessors.iter().map(|it| &it.listening).collect();
         let taken = earlier.iter().flat_map(|it| it.service.listening.taken());
         let taken: Vec<_> = taken.cloned().collect();
@@ -280,6 +286,7 @@ impl Host {
         let mut service = Service {
             id,
             program,
+            registration,
             workers,
             listening,
             door,
@@ -345,6 +352,7 @@ impl Staged {
             return Err(error);
         }
         service.listening.adjust();
+        service.registration.listens(service.listening());
         Ok(service)
     }
 
@@ -430,6 +438,7 @@ impl Service {
     /// Returns how many those were.
     pub async fn drain(mut self, deadline: Duration) -> usize {
         self.listening.close_spare();
+        self.registration.drains();
         self.stop.send_replace(true);
         let id = self.id;
         // First every worker accepts what waits, and hands over what is another's; only then is it certain that no connection comes any more.
@@ -487,13 +496,15 @@ impl Service {
 
     async fn open(&self, protocol: &Protocol) -> Result<(), ServiceError> {
         let id = self.id;
-        for worker in self.workers.values() {
+        for (index, worker) in &self.workers {
             let (program, protocol) = (self.program.clone(), protocol.clone());
             let door = self.door.clone();
+            let meters = self.registration.meters(*index);
             worker
                 .call(move |worker, opened| {
+                    let slot = Slot::open(id, worker, program, protocol, door, meters);
                     // Who waits for it is gone only if the host goes.
-                    let _gone = opened.send(Slot::open(id, worker, program, protocol, door));
+                    let _gone = opened.send(slot);
                 })
                 .await
                 .ok_or(ServiceError::WorkerEnded)?

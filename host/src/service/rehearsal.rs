@@ -19,7 +19,7 @@ impl Host {
         let worker = self.workers.first().ok_or(ServiceError::WorkerEnded)?;
         worker
             .call(move |worker, rehearsed| {
-                let holdings = Holdings::new(program, worker.clone());
+                let holdings = Holdings::new(program, worker.clone(), Arc::default());
                 let staged = Instance::stage(plugin, holdings.clone(), &config).map(drop);
                 holdings.finish(&CloseReason::Draining);
                 // Who waits for it is gone only if the host goes.

@@ -19,13 +19,18 @@ use tokio::{
 
 use super::{
     Protocol, ServiceId,
-    alone::Alone,
+    alone::{Alone, One},
     door::{Door, Seat},
     listening::{GivenStream, Listener, Socket, Sockets, Source},
 };
 use crate::{
     endpoint::Security,
     instance::{Instance, StartError},
+    metrics::{
+        meters::{Limit, Meters, Refused},
+        plugin::{Gauges, Snapshot, Succession, Table},
+        registry::{Sample, Samples},
+    },
     reactor::{
         Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
         WorkerHandle, establish,
@@ -46,6 +51,11 @@ thread_local! {
 pub(super) struct Slot {
     worker: Rc<Worker>,
     program: Arc<Program>,
+    meters: Arc<Meters>,
+    /// What the plugin's instances have counted up to now; none for a native protocol.
+    pub(super) table: Rc<RefCell<Option<Rc<Table>>>>,
+    /// Connections taken, by the listener.
+    accepted: RefCell<Vec<(Arc<str>, u64)>>,
     pub(super) protocol: RefCell<Protocol>,
     pub(super) running: RefCell<Option<Running>>,
     door: Arc<Door>,
@@ -102,13 +112,19 @@ impl Slot {
         program: Arc<Program>,
         protocol: Protocol,
         door: Arc<Door>,
+        meters: Arc<Meters>,
     ) -> Result<(), StartError> {
+        let table: Rc<RefCell<_>> = Rc::default();
+        let pool = door.pool.clone();
         let slot = Rc::new(Self {
             worker: worker.clone(),
             program,
+            meters,
+            alone: pool.map(|pool| Alone::new(pool, table.clone())),
+            table,
+            accepted: RefCell::default(),
             protocol: RefCell::new(protocol),
             running: RefCell::default(),
-            alone: door.pool.clone().map(Alone::new),
             door,
             staged: RefCell::default(),
             acceptors: RefCell::default(),
@@ -117,6 +133,7 @@ impl Slot {
             full: Cell::new(false),
         });
         let running = slot.make()?;
+        slot.hand_over_to(&running);
         *slot.running.borrow_mut() = Some(running);
         slot.backoff.set(Backoff {
             made: Some(Instant::now()),
@@ -130,6 +147,51 @@ impl Slot {
     /// Returns this worker's slot of a service.
     pub(super) fn find(id: ServiceId) -> Option<Rc<Self>> {
         SLOTS.with_borrow(|slots| slots.get(&id).cloned())
+    }
+
+    /// Looks at every service of this worker.
+    pub(super) fn sample_all() -> Samples {
+        SLOTS.with_borrow(|slots| {
+            let samples = slots.iter().map(|(id, slot)| (id.0, slot.sample()));
+            samples.collect()
+        })
+    }
+
+    fn sample(&self) -> Sample {
+        let mut sample = Sample {
+            establishing: self.establishing.count.get(),
+            accepted: self.accepted.borrow().clone(),
+            ..Sample::default()
+        };
+        for Running { holdings, instance } in self.all() {
+            let serves = holdings.handler().is_some();
+            let instance = instance.upgrade().filter(|_| serves);
+            let (operations, timers) = holdings.in_flight();
+            sample.connections += holdings.connection_count();
+            sample.sockets += holdings.sockets().len();
+            sample.operations += operations;
+            sample.timers += timers;
+            sample.open_files += holdings.open_files();
+            sample.instances += usize::from(serves);
+            sample.memory += instance.map_or(0, |instance| instance.memory());
+        }
+        let running = self.running.borrow();
+        let serves = running
+            .as_ref()
+            .is_some_and(|it| it.holdings.handler().is_some());
+        let gauges = if serves { Gauges::True } else { Gauges::Gone };
+        let mut snapshots = Vec::new();
+        if let Some(table) = &*self.table.borrow() {
+            snapshots.push(table.snapshot(gauges));
+        }
+        if let Some(alone) = &self.alone {
+            snapshots.extend(alone.snapshots());
+        }
+        let families = snapshots.into_iter().flat_map(|snapshot| snapshot.families);
+        sample.plugin = Snapshot {
+            families: families.collect(),
+        };
+        sample
     }
 
     /// Ends what is left of a service on this worker.
@@ -340,6 +402,7 @@ impl Slot {
         }
         self.note_end(now);
         let running = self.try_make(now)?;
+        self.hand_over_to(&running);
         *self.running.borrow_mut() = Some(running.clone());
         self.backoff.set(Backoff {
             made: Some(now),
@@ -420,7 +483,11 @@ impl Slot {
     }
 
     fn make(&self) -> Result<Running, StartError> {
-        let holdings = Holdings::new(self.program.clone(), self.worker.clone());
+        let holdings = Holdings::new(
+            self.program.clone(),
+            self.worker.clone(),
+            self.meters.clone(),
+        );
         let made = match &*self.protocol.borrow() {
             Protocol::Plugin { plugin, config } => {
                 Instance::new(plugin.clone(), holdings.clone(), config).map(|instance| {
@@ -443,6 +510,20 @@ impl Slot {
         }
     }
 
+    fn hand_over_to(&self, running: &Running) {
+        if let Some(instance) = running.instance.upgrade() {
+            self.hand_over(&instance, Succession::Replaced);
+        }
+    }
+
+    /// What the instances before counted goes on in a new one.
+    pub(super) fn hand_over(&self, instance: &Instance, how: Succession) {
+        let table = instance.table().clone();
+        if let Some(old) = self.table.replace(Some(table.clone())) {
+            table.succeed(&old, how);
+        }
+    }
+
     /// Takes a stream in: at once, or after what must come before. Returns the task that serves it, unless it is refused.
     fn take(self: &Rc<Self>, accepted: Accepted, listener: &Listener) -> Option<JoinHandle<()>> {
         let first_tls = match listener.security {
@@ -458,10 +539,7 @@ impl Slot {
             let admitted = self.admit(accepted, listener, None, seat)?;
             return Some(tokio::task::spawn_local(admitted));
         }
-        let Running { holdings, .. } = self.current()?;
-        if self.is_full(&holdings) {
-            return None;
-        }
+        let holdings = self.room()?;
         // The client takes the id home, to say where it has been when it comes again.
         let id = holdings.next_id();
         let first_tls = first_tls.map(|tls| (tls.config(), holdings.ticket(id)));
@@ -479,7 +557,8 @@ impl Slot {
                     let admit = || slot.admit(accepted, &listener, reserved, seat);
                     slot.establishing.finish(admit)
                 }
-                Err(reason) => {
+                Err((refused, reason)) => {
+                    slot.meters.refused.count(refused);
                     slot.establishing.finish(|| ());
                     slot.note_refusal(&listener, &peer, &reason);
                     None
@@ -496,17 +575,25 @@ impl Slot {
         accepted: Accepted,
         listener: &Listener,
         first_tls: FirstTls,
-    ) -> Result<Accepted, String> {
+    ) -> Result<Accepted, (Refused, String)> {
         let limit = self.program.limits.handshake_time;
         let mut given_up = self.establishing.given_up.subscribe();
         let steps = tokio::time::timeout(limit, establish(accepted, &listener.options, first_tls));
         tokio::select! {
             biased;
             // The sender is this slot's. Once it was said that no connection comes any more, none does.
-            _ = given_up.wait_for(|given_up| *given_up) => Err("the service is draining".to_owned()),
+            _ = given_up.wait_for(|given_up| *given_up) => {
+                Err((Refused::Draining, "the service is draining".to_owned()))
+            }
             established = steps => match established {
-                Ok(established) => established.map_err(|error| error.to_string()),
-                Err(_elapsed) => Err(format!("it was not established within {limit:?}")),
+                Ok(established) => {
+                    established.map_err(|error| (Refused::Handshake, error.to_string()))
+                }
+                Err(_elapsed) => {
+                    self.meters.limits.count(Limit::HandshakeTime);
+                    let reason = format!("it was not established within {limit:?}");
+                    Err((Refused::HandshakeTime, reason))
+                }
             },
         }
     }
@@ -544,23 +631,13 @@ impl Slot {
             None => self.seat(&addresses.1, listener)?,
         };
         let (holdings, alone) = match &self.alone {
-            None => {
-                let Running { holdings, .. } = self.current()?;
-                if self.is_full(&holdings) {
-                    return None;
-                }
-                (holdings, None)
-            }
+            None => (self.room()?, None),
             Some(alone) => {
-                let Some(place) = alone.admission().take() else {
-                    self.note_full(true);
-                    return None;
-                };
-                let running = self.try_make(Instant::now())?;
-                let holdings = running.holdings.clone();
-                (holdings, Some(alone.keep(running, place)))
+                let one = self.one(alone)?;
+                (one.holdings().clone(), Some(one))
             }
         };
+        self.count_accepted(&listener.url);
         let id = match reserved {
             Some((of, id)) if Rc::ptr_eq(of, &holdings) => id,
             _ => holdings.next_id(),
@@ -581,9 +658,49 @@ impl Slot {
         match self.door.seat(peer) {
             Ok(seat) => Some(seat),
             Err(too_many) => {
+                self.meters.refused.count(Refused::Limit);
+                self.meters.limits.count(Limit::ConnectionsOfPeer);
                 self.note_refusal(listener, peer, &too_many.to_string());
                 None
             }
+        }
+    }
+
+    /// Returns who takes one more connection; none is counted.
+    fn room(&self) -> Option<Rc<Holdings>> {
+        let Some(Running { holdings, .. }) = self.current() else {
+            self.meters.refused.count(Refused::NoInstance);
+            return None;
+        };
+        if self.is_full(&holdings) {
+            self.meters.refused.count(Refused::Limit);
+            self.meters.limits.count(Limit::Connections);
+            return None;
+        }
+        Some(holdings)
+    }
+
+    /// Makes an instance for one connection, if there is a place for it.
+    fn one(&self, alone: &Rc<Alone>) -> Option<One> {
+        let Some(place) = alone.admission().take() else {
+            self.note_full(true);
+            self.meters.refused.count(Refused::Limit);
+            self.meters.limits.count(Limit::Connections);
+            return None;
+        };
+        let Some(running) = self.try_make(Instant::now()) else {
+            self.meters.refused.count(Refused::NoInstance);
+            return None;
+        };
+        Some(alone.keep(running, place))
+    }
+
+    fn count_accepted(&self, listener: &Arc<str>) {
+        let mut accepted = self.accepted.borrow_mut();
+        match accepted.iter_mut().find(|(url, _)| url == listener) {
+            Some((_, count)) => *count += 1,
+            // One for each listener of the service.
+            None => accepted.push((listener.clone(), 1)),
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     instance::{Instance, Restored, StartError},
+    metrics::plugin::Succession,
     plugin::Plugin,
 };
 
@@ -230,6 +231,7 @@ impl Slot {
             && running.holdings.handler().is_some()
         {
             instance.commit(restored);
+            self.hand_over(instance, Succession::Swapped);
             running.instance = Rc::downgrade(instance);
         }
     }

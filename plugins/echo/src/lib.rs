@@ -5,9 +5,12 @@
 //! touch anything but their [`Context`]. `plugin.toml` beside `src` says what the plugin is called, where it listens and what can be
 //! configured. `nethost build plugins/echo` makes the component, `nethost run plugins/echo.wasm` serves it.
 
+use std::cell::Cell;
+
 use nethost_sdk::{
     CloseReason, Config, Context, DatagramContext, DatagramProtocol, Datagrams, Factory, Origin,
     Protocol, Refusal, Swap, export_plugin, log,
+    metrics::{Counter, Metric},
 };
 use serde::Deserialize;
 
@@ -35,13 +38,14 @@ impl Protocol for Echo {
     fn data_received(&mut self, cx: &mut Context<'_, Echoes>, data: &[u8]) {
         cx.connection.write(data);
         self.echoed += data.len() as u64;
-        cx.factory.total += data.len() as u64;
+        cx.factory.count(data.len());
     }
 
     // `read_closed` is not here: by default the connection closes when the peer will send no more, after what is queued has been sent.
 
     /// The last callback. The host drops the session after it.
     fn connection_lost(&mut self, cx: &mut Context<'_, Echoes>, reason: CloseReason) {
+        cx.factory.record();
         let (peer, total) = (cx.connection.peer(), cx.factory.total);
         log::debug!(
             "{peer}: echoed {} bytes, {total} in all; ended: {reason}",
@@ -65,7 +69,8 @@ impl DatagramProtocol for EchoDatagrams {
     /// Datagrams came, from any peers: what is sent back goes to each one's own, from the address that it asked.
     fn datagrams_received(&mut self, cx: &mut DatagramContext<'_, Echoes>, datagrams: &Datagrams) {
         cx.socket.send(datagrams);
-        cx.factory.total += datagrams.bytes() as u64;
+        cx.factory.count(datagrams.bytes());
+        cx.factory.record();
     }
 }
 
@@ -75,6 +80,25 @@ pub struct Echoes {
     config: Settings,
     /// Bytes sent back to all peers.
     total: u64,
+    /// The same for the operator's monitoring (`--metrics`), where all instances are added up.
+    metric: Counter,
+    /// Bytes that the metric has not been told of.
+    unrecorded: Cell<u64>,
+}
+
+impl Echoes {
+    /// To record is a call of the host, which takes a fifth of the time of everything else in `data_received`. So it is done now and then.
+    fn count(&mut self, bytes: usize) {
+        self.total += bytes as u64;
+        *self.unrecorded.get_mut() += bytes as u64;
+        if self.unrecorded.get() >= RECORDED_AT_ONCE {
+            self.record();
+        }
+    }
+
+    fn record(&self) {
+        self.metric.add(self.unrecorded.take());
+    }
 }
 
 /// The keys of `plugin.toml`, as the operator has set them.
@@ -89,6 +113,8 @@ impl Factory for Echoes {
         Ok(Self {
             config: config.parse()?,
             total: 0,
+            metric: ECHOED.counter()?,
+            unrecorded: Cell::new(0),
         })
     }
 }
@@ -100,6 +126,7 @@ impl Swap for Echo {
     const FORMATS: &'static [&'static str] = &["echo/1"];
 
     fn save(factory: &Echoes, _format: &str) -> Result<Vec<u8>, Refusal> {
+        factory.record();
         Ok(factory.total.to_be_bytes().to_vec())
     }
 
@@ -122,6 +149,12 @@ impl Swap for Echo {
         })
     }
 }
+
+/// Bytes that a connection may echo before the metric is told: 64 KiB.
+const RECORDED_AT_ONCE: u64 = 64 << 10;
+
+/// The host makes `echo_echoed_bytes_total` of it.
+const ECHOED: Metric<'_> = Metric::new("echoed", "Bytes sent back").unit("bytes");
 
 /// State is data from elsewhere: it may be wrong, and an error puts everything back on the old version.
 fn counter(state: &[u8]) -> Result<u64, String> {

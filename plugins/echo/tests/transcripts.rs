@@ -26,6 +26,17 @@ fn counters_survive_a_swap() {
         log[0].1,
         "127.0.0.1:50000: echoed 7 bytes, 10 in all; ended: closed here"
     );
+    assert_eq!(host.counter("echoed", &[]), 10);
+}
+
+#[test]
+fn much_is_recorded_before_the_connection_ends() {
+    let mut host = Host::<Echo>::start(CONFIG).unwrap();
+    let ann = host.connect();
+    host.send(ann, &[b'x'; 40 << 10]);
+    assert_eq!(host.counter("echoed", &[]), 0);
+    host.send(ann, &[b'x'; 30 << 10]);
+    assert_eq!(host.counter("echoed", &[]), 70 << 10);
 }
 
 #[test]

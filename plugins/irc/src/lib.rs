@@ -48,7 +48,10 @@ use std::{collections::HashMap, time::Duration};
 
 use nethost_sdk::{
     CloseReason, Connection, Context, Factory, Group, Origin, Protocol, Task, after, clock,
-    export_plugin, framing::Lines, spawn_for_instance, with_factory, with_session,
+    export_plugin,
+    framing::Lines,
+    metrics::{Counter, Family, Gauge, Metric},
+    spawn_for_instance, with_factory, with_session,
 };
 
 use crate::{
@@ -58,7 +61,7 @@ use crate::{
         Network,
         event::{ChannelId, ClientId, Loss, Now, Transmit},
     },
-    types::name::Host,
+    types::{command::Verb, name::Host},
 };
 
 /// One client's connection: where its lines begin and end.
@@ -156,6 +159,17 @@ pub struct Server {
     groups: HashMap<ChannelId, Group>,
     /// The one timer, and when it fires.
     timer: Option<(Duration, Task)>,
+    metrics: Metrics,
+}
+
+/// What the operator's monitoring is told.
+#[derive(Debug)]
+struct Metrics {
+    users: Gauge,
+    channels: Gauge,
+    commands: Family<Counter, 1>,
+    /// The users and channels that were told last.
+    told: (usize, usize),
 }
 
 impl Factory for Server {
@@ -167,6 +181,7 @@ impl Factory for Server {
             connections: HashMap::new(),
             groups: HashMap::new(),
             timer: None,
+            metrics: Metrics::declare()?,
         })
     }
 
@@ -217,6 +232,7 @@ impl Server {
                 }
             }
         }
+        self.metrics.record(&mut self.network);
         self.set_timer();
     }
 
@@ -241,6 +257,31 @@ impl Server {
             }
         };
         self.timer = Some((at, spawn_for_instance(fire)));
+    }
+}
+
+impl Metrics {
+    fn declare() -> Result<Self, nethost_sdk::Error> {
+        let commands = Metric::new("commands", "Commands from clients, by their first word");
+        Ok(Self {
+            users: Metric::new("users", "Users that are registered").gauge()?,
+            channels: Metric::new("channels", "Channels").gauge()?,
+            commands: commands.labels(["command"]).counter()?,
+            told: (0, 0),
+        })
+    }
+
+    fn record(&mut self, network: &mut Network) {
+        while let Some((verb, count)) = network.poll_tally() {
+            let command = verb.map_or("unknown", Verb::name);
+            self.commands.with([command]).add(count);
+        }
+        let (users, channels) = network.size();
+        if self.told != (users, channels) {
+            self.told = (users, channels);
+            self.users.set(users as f64);
+            self.channels.set(channels as f64);
+        }
     }
 }
 

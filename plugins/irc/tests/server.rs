@@ -134,6 +134,41 @@ fn the_host_of_a_user_is_its_address() {
 }
 
 #[test]
+fn users_channels_and_commands_are_counted() {
+    let mut host = Host::<Irc>::start("{}").unwrap();
+    let [ann, bob] = ["ann", "bob"].map(|nick| register(&mut host, nick));
+    for line in [
+        "JOIN #a",
+        "join #b",
+        "PRIVMSG #a :hello",
+        "MODE #a",
+        "PRIVMSG",
+        "JUMP",
+        ":x",
+    ] {
+        host.send(ann, format!("{line}\r\n").as_bytes());
+    }
+    host.send(bob, "y".repeat(600).as_bytes());
+    host.send(bob, b"\r\n");
+    for (command, count) in [
+        ("NICK", 2),
+        ("USER", 2),
+        ("JOIN", 2),
+        ("MODE", 1),
+        ("PRIVMSG", 2),
+        ("PART", 0),
+        ("unknown", 3),
+    ] {
+        assert_eq!(host.counter("commands", &[command]), count, "{command}");
+    }
+    assert_eq!(host.gauge("users", &[]), 2.0);
+    assert_eq!(host.gauge("channels", &[]), 2.0);
+    host.reset(ann);
+    assert_eq!(host.gauge("users", &[]), 1.0);
+    assert_eq!(host.gauge("channels", &[]), 0.0);
+}
+
+#[test]
 fn a_wrong_key_keeps_the_service_from_starting() {
     let error = Host::<Irc>::start(r#"{"nick-length": 99}"#).err();
     assert_eq!(

@@ -11,6 +11,7 @@ pub(crate) use crate::bindings::nethost::plugin::{
     datagram::Socket,
     deferred::{after, cancel, connect, keep, resolve, take_addresses},
     log::write as log,
+    metrics::{Counter, Gauge, Histogram},
     random::{get_bytes as random_bytes, get_u64 as random_u64},
     storage::{Directory, File, named_directory, named_file, take_file, take_metadata, take_page},
     transport::{Connection, Group},
@@ -27,6 +28,8 @@ pub(crate) use crate::testing::bulk::{
 pub(crate) use crate::testing::disk::{
     Directory, named_directory, take_file, take_metadata, take_page,
 };
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use crate::testing::metrics::{Counter, Gauge, Histogram};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::reactor::{
     Connection, Group, Socket, after, cancel, connect, keep, log, monotonic, random_bytes,

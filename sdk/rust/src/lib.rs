@@ -20,6 +20,7 @@
 //! | use a crate that wants `AsyncRead` and `AsyncWrite` | [`Stream`], [`Serve`] |
 //! | keep state and connections when the plugin is replaced | [`Swap`] |
 //! | know the time, draw lots, log | [`clock`], [`random`], [`log`] |
+//! | count for the operator's monitoring | [`metrics`] |
 //! | test without wasm, sockets and sleep | `testing` |
 //!
 //! # From nothing to a running finger server
@@ -117,6 +118,7 @@ mod storage;
 
 pub mod clock;
 pub mod log;
+pub mod metrics;
 pub mod random;
 mod types;
 

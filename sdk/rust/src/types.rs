@@ -29,6 +29,13 @@ impl fmt::Display for Error {
 
 impl error::Error for Error {}
 
+/// The message, for [`Factory::configure`](crate::Factory::configure).
+impl From<Error> for String {
+    fn from(error: Error) -> Self {
+        error.message
+    }
+}
+
 /// The contract's word for it.
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

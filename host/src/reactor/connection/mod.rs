@@ -229,7 +229,7 @@ impl Connection {
     fn queued(self: &Rc<Self>) -> usize {
         let unsent = self.unsent();
         if unsent > self.holdings.program().limits.unsent {
-            self.end(CloseReason::Limit("unsent bytes"));
+            self.end(CloseReason::Limit(UNSENT));
             return 0;
         }
         if unsent >= HIGH_WATER {
@@ -470,3 +470,6 @@ impl Connection {
 /// How long a congested connection holds up those that feed it: 2 s. A peer that takes less than the 64 KiB of the high-water mark in that time
 /// gets what its limit of unsent bytes allows, and is closed when that is used up.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the plugin is told when too much is unsent.
+const UNSENT: &str = "unsent bytes";

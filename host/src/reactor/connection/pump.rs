@@ -10,9 +10,10 @@ use std::{
 
 use tokio::{io::ReadBuf, time::Instant};
 
-use super::{Connection, Holds, Phase, Reading, Writing};
+use super::{Connection, Holds, Phase, Reading, UNSENT, Writing};
 use crate::{
     limits::LOW_WATER,
+    metrics::meters::{Limit, Refused},
     reactor::handler::{CloseReason, Origin},
     transport::Transport,
 };
@@ -35,6 +36,9 @@ impl Connection {
         self.pumping.set(false);
         self.session.set(session);
         if session.is_none() {
+            if self.holdings.handler().is_some() {
+                self.holdings.meters().refused.count(Refused::Plugin);
+            }
             self.close();
         }
         session.is_some()
@@ -176,7 +180,7 @@ impl Connection {
                     self.reading.set(Reading::Ended);
                     handler.read_closed(self, session);
                 } else {
-                    self.holdings.traffic.received(data.len());
+                    self.holdings.meters().received.add(data.len() as u64);
                     handler.data_received(self, session, data);
                     // Much is not worth joining to more: sent now, it is still in the processor's cache, and so is the buffer for
                     // the next connection.
@@ -219,7 +223,7 @@ impl Connection {
             match ready!(written) {
                 Ok(count) => {
                     outbox.advance(count, &mut self.worker.pool());
-                    self.holdings.traffic.sent(count);
+                    self.holdings.meters().sent.add(count as u64);
                     self.moved();
                 }
                 Err(error) => {
@@ -256,7 +260,7 @@ impl Connection {
             *timer = None;
             drop(timer);
             if self.phase.get() == Phase::Closing {
-                return Some(CloseReason::Limit("time to close"));
+                return Some(CloseReason::Limit(CLOSE_TIME));
             }
             let deadline = self
                 .idle_timeout
@@ -283,6 +287,13 @@ impl Connection {
             }
         }
         self.release_sources(Holds::GaveUp);
+        let meters = self.holdings.meters();
+        meters.closed.count(reason.into());
+        match reason {
+            CloseReason::Limit(UNSENT) => meters.limits.count(Limit::Unsent),
+            CloseReason::Limit(CLOSE_TIME) => meters.limits.count(Limit::CloseTime),
+            _ => {}
+        }
         self.holdings.lost(self);
         let transport = self.transport.borrow_mut().take();
         if let (Some(session), Some(handler)) = (self.session.take(), self.holdings.handler()) {
@@ -340,3 +351,6 @@ const SLICES_PER_WRITE: usize = 64;
 
 /// How long a closed connection waits for the peer's end: 1 s, several round trips.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// What the plugin is told when the peer does not let a connection close.
+const CLOSE_TIME: &str = "time to close";

@@ -354,7 +354,7 @@ impl Connection {
         };
         let moved = transfer.moved() - before;
         if moved > 0 {
-            self.holdings.traffic.sent_bulk(moved);
+            self.holdings.meters().sent.add(moved);
             self.moved();
             if self.phase.get() == Phase::Closing {
                 self.moved_while_closing(moved);
@@ -478,7 +478,7 @@ impl Connection {
                     let before = receive.transfer.moved();
                     let polled = receive.poll(transport, cx);
                     let moved = receive.transfer.moved() - before;
-                    self.holdings.traffic.received_bulk(moved);
+                    self.holdings.meters().received.add(moved);
                     if moved > 0 {
                         self.moved();
                     }
@@ -514,7 +514,7 @@ impl Connection {
             if count == 0 {
                 return Poll::Ready(Ok(true));
             }
-            self.holdings.traffic.received_bulk(count as u64);
+            self.holdings.meters().received.add(count as u64);
             self.moved();
         }
         Poll::Ready(Ok(false))

@@ -36,6 +36,8 @@ mod server;
 
 mod whowas;
 
+mod tally;
+
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +46,7 @@ use std::{collections::BTreeSet, time::Duration};
 use self::{
     event::{ChannelId, ClientId, Loss, Now, Transmit},
     outbox::{Outbox, To},
+    tally::Tally,
     user::{Link, Registration},
     whowas::Whowas,
     world::{Left, World},
@@ -82,6 +85,7 @@ pub struct Network {
     /// Numbers the relays that go to the peers of a user, so that each peer gets them once.
     relays: u64,
     out: Outbox,
+    tally: Tally,
 }
 
 impl Network {
@@ -96,6 +100,7 @@ impl Network {
             whowas: Whowas::default(),
             deadlines: BTreeSet::new(),
             relays: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -126,6 +131,7 @@ impl Network {
     pub fn handle_overlong(&mut self, id: ClientId, now: Now) {
         if self.admit(id, b"", now) {
             self.heard(id, now);
+            self.tally.count(None);
             self.handle_error(id, DecodeError::TooLong);
         }
     }
@@ -189,10 +195,25 @@ impl Network {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
+    /// The next command that came since this was last asked, and how often; none is a line that is no command. To be called until there is none.
+    pub fn poll_tally(&mut self) -> Option<(Option<Verb>, u64)> {
+        self.tally.poll()
+    }
+
+    /// How many users there are, and how many channels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.world.users.len(), self.world.channels.len())
+    }
+
     fn execute(&mut self, id: ClientId, line: &[u8], now: Now) {
         self.out.spend(1);
         self.heard(id, now);
-        match decode(line) {
+        let decoded = decode(line);
+        self.tally.count(match &decoded {
+            Ok(message) => Some(message.command.verb()),
+            Err(error) => error.verb(),
+        });
+        match decoded {
             Ok(message) if self.is_foreign(id, message.prefix) => {}
             Ok(message) => self.handle_command(id, message.command, now),
             Err(error) => self.handle_error(id, error),

@@ -39,6 +39,7 @@ pub(crate) mod accounts;
 pub(crate) mod bulk;
 pub(crate) mod disk;
 mod host;
+pub(crate) mod metrics;
 mod player;
 pub(crate) mod reactor;
 mod transcript;

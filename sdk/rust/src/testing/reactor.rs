@@ -12,6 +12,7 @@ use super::{
     accounts::Logins,
     bulk::{self, Move, Stored},
     disk::{Folder, Found, Watch},
+    metrics::Metrics,
 };
 use crate::{
     Error,
@@ -568,6 +569,7 @@ pub(crate) struct Reactor {
     pub(crate) found: HashMap<u64, Found>,
     pub(crate) moves: BTreeMap<u64, Move>,
     pub(crate) logins: Logins,
+    pub(crate) metrics: Metrics,
     /// What came to something, and is told when the callback has returned.
     pub(crate) finished: VecDeque<(u64, Result<Value, Error>)>,
 }

@@ -334,6 +334,22 @@ impl<P: Protocol> Host<P> {
         reactor::with(|reactor| std::mem::take(&mut reactor.log))
     }
 
+    /// What a counter of the plugin has come to. The values of its labels are in the order in which it named them; the name is the plugin's, without what the host
+    /// adds.
+    pub fn counter(&self, name: &str, values: &[&str]) -> u64 {
+        reactor::with(|reactor| reactor.metrics.recorded(name, values).count)
+    }
+
+    /// What a gauge of the plugin says; 0 if it was never set.
+    pub fn gauge(&self, name: &str, values: &[&str]) -> f64 {
+        reactor::with(|reactor| reactor.metrics.recorded(name, values).value)
+    }
+
+    /// What a histogram of the plugin has counted, in order.
+    pub fn observed(&self, name: &str, values: &[&str]) -> Vec<f64> {
+        reactor::with(|reactor| reactor.metrics.recorded(name, values).observed)
+    }
+
     fn made(&mut self, peer: &Address, origin: types::Origin) -> (ConnectionId, bool) {
         let wire = Wire::new(
             Address::Socket(listener()).to_contract(),
@@ -637,6 +653,11 @@ impl<P: Swap> Host<P> {
             .values()
             .map(|peer| (Rc::clone(&peer.wire), peer.wire.snapshot()))
             .collect();
+        let metrics = reactor::with(|reactor| {
+            let before = reactor.metrics.clone();
+            reactor.metrics.renew();
+            before
+        });
         let old = Suspended::take();
         match Self::restore_all::<N>(&self.peers, saved, format, config, &factory) {
             Ok(mut sessions) => {
@@ -648,6 +669,7 @@ impl<P: Swap> Host<P> {
                     peers.insert(id, peer.with_session(sessions.remove(&id)));
                 }
                 reactor::forget_orphans();
+                reactor::with(|reactor| reactor.metrics.commit());
                 // The new version's sockets are bound anew.
                 std::mem::forget(self.sockets);
                 let mut host = Host {
@@ -662,6 +684,7 @@ impl<P: Swap> Host<P> {
                 std::mem::forget(Suspended::take());
                 old.resume();
                 reactor::forget_orphans();
+                reactor::with(|reactor| reactor.metrics = metrics);
                 for (wire, put_back) in snapshots {
                     put_back(&wire);
                 }

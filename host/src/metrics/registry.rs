@@ -1,0 +1,326 @@
+//! What there is to tell: the workers, the services on them, and how far each has come.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{families, merge::Admitted, meters::Meters, plugin::Snapshot};
+use crate::reactor::WorkerHandle;
+
+/// Everything that can be scraped, and asked about health. Belongs to a [`Host`](crate::service::Host).
+pub struct Registry {
+    probes: Vec<Probe>,
+    started: SystemTime,
+    services: Mutex<Vec<Arc<Entry>>>,
+    phase: Mutex<Phase>,
+    pub(super) admitted: Mutex<Admitted>,
+}
+
+/// How far the host, or a service, has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It does not listen yet.
+    Starting,
+    /// It listens.
+    Serving,
+    /// It accepts no more.
+    Draining,
+}
+
+impl Phase {
+    /// Returns the word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "listening",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// A service, as the registry knows it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    key: usize,
+    pub(super) name: String,
+    /// How many series its plugin's metrics may have, on all workers together.
+    pub(super) most_series: usize,
+    /// By the worker.
+    pub(super) meters: Vec<(usize, Arc<Meters>)>,
+    phase: Mutex<(Phase, Vec<Arc<str>>)>,
+}
+
+/// A service's place in the registry; it leaves it when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    registry: Arc<Registry>,
+    entry: Arc<Entry>,
+}
+
+/// What is true of a service on one worker at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) connections: usize,
+    /// Accepted, and not connections yet.
+    pub(crate) establishing: usize,
+    pub(crate) sockets: usize,
+    pub(crate) operations: usize,
+    pub(crate) timers: usize,
+    pub(crate) open_files: usize,
+    pub(crate) instances: usize,
+    /// Bytes of linear memory.
+    pub(crate) memory: usize,
+    /// By the listener.
+    pub(crate) accepted: Vec<(Arc<str>, u64)>,
+    pub(crate) plugin: Snapshot,
+}
+
+/// Looks at all services of the worker that it is called on, by their keys.
+pub(crate) type Sampler = fn() -> Samples;
+
+/// What is true of all services of one worker.
+pub(crate) type Samples = Vec<(usize, Sample)>;
+
+/// Asks one worker. However many ask, one question at a time is on its way, so a worker that hangs collects none.
+struct Probe {
+    worker: WorkerHandle,
+    sampler: Sampler,
+    /// The number of the last question.
+    asked: Mutex<u64>,
+    told: Arc<Told>,
+}
+
+struct Told {
+    /// The number of the last answer.
+    number: watch::Sender<u64>,
+    samples: Mutex<Arc<Samples>>,
+}
+
+/// One service at the time of a scrape; several of one name (one of them drains) are one.
+pub(super) struct View {
+    pub(super) name: String,
+    pub(super) most_series: usize,
+    pub(super) is_listening: bool,
+    pub(super) meters: Vec<Arc<Meters>>,
+    /// By the worker.
+    pub(super) samples: Vec<(usize, Sample)>,
+}
+
+impl Registry {
+    pub(crate) fn new(workers: &[WorkerHandle], sampler: Sampler) -> Arc<Self> {
+        let probes = workers.iter().map(|worker| Probe {
+            worker: worker.clone(),
+            sampler,
+            asked: Mutex::new(0),
+            told: Arc::new(Told {
+                number: watch::Sender::new(0),
+                samples: Mutex::default(),
+            }),
+        });
+        Arc::new(Self {
+            probes: probes.collect(),
+            started: SystemTime::now(),
+            services: Mutex::default(),
+            phase: Mutex::new(Phase::Starting),
+            admitted: Mutex::default(),
+        })
+    }
+
+    /// Says how far the host has come: [`Phase::Serving`] once every service that it was started with listens, [`Phase::Draining`] before they are drained.
+    pub fn enter(&self, phase: Phase) {
+        *lock(&self.phase) = phase;
+    }
+
+    /// Takes a service in, which starts.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        key: usize,
+        name: &str,
+        most_series: usize,
+        workers: impl Iterator<Item = usize>,
+    ) -> Registration {
+        let entry = Arc::new(Entry {
+            key,
+            name: name.to_owned(),
+            most_series,
+            meters: workers.map(|worker| (worker, Arc::default())).collect(),
+            phase: Mutex::new((Phase::Starting, Vec::new())),
+        });
+        lock(&self.services).push(entry.clone());
+        Registration {
+            registry: self.clone(),
+            entry,
+        }
+    }
+
+    /// Returns when the host was started.
+    pub(super) fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// Returns the metrics as text. Workers that do not answer in time are told as they were last.
+    pub async fn scrape(&self) -> String {
+        let answered = self.ask(SCRAPE_TIME).await;
+        families::write(self, &self.views(), &answered)
+    }
+
+    /// Returns the workers, by their index, that do not answer in time.
+    pub async fn silent_workers(&self) -> Vec<usize> {
+        let answered = self.ask(HEALTH_TIME).await;
+        let silent = answered
+            .iter()
+            .enumerate()
+            .filter(|(_, answered)| !**answered);
+        silent.map(|(index, _)| index).collect()
+    }
+
+    /// Returns whether the host serves and all of its services listen, and a line for each. One that drains while the others listen was taken out on purpose.
+    pub fn readiness(&self) -> (Readiness, Vec<String>) {
+        let phase = *lock(&self.phase);
+        let (mut listening, mut starting) = (0, 0);
+        let mut lines = Vec::new();
+        for entry in &*lock(&self.services) {
+            let (own, urls) = &*lock(&entry.phase);
+            match own {
+                Phase::Serving => listening += 1,
+                Phase::Starting => starting += 1,
+                Phase::Draining => {}
+            }
+            let urls: Vec<_> = urls.iter().map(|url| format!(" {url}")).collect();
+            lines.push(format!("{} {}{}", entry.name, own.name(), urls.concat()));
+        }
+        let ready = phase == Phase::Serving && listening > 0 && starting == 0;
+        if phase != Phase::Serving {
+            lines.insert(0, phase.name().to_owned());
+        }
+        let readiness = if ready {
+            Readiness::Ready
+        } else {
+            Readiness::Unready
+        };
+        (readiness, lines)
+    }
+
+    /// Asks all workers, and returns which of them answered in time.
+    async fn ask(&self, time: Duration) -> Vec<bool> {
+        let deadline = Instant::now() + time;
+        // All of them before the first answer is waited for.
+        let numbers: Vec<_> = self.probes.iter().map(Probe::ask).collect();
+        let mut answered = Vec::new();
+        for (probe, number) in self.probes.iter().zip(numbers) {
+            answered.push(probe.answered(number, deadline).await);
+        }
+        answered
+    }
+
+    fn views(&self) -> Vec<View> {
+        let samples: Vec<_> = self
+            .probes
+            .iter()
+            .map(|probe| lock(&probe.told.samples).clone())
+            .collect();
+        let mut views: Vec<View> = Vec::new();
+        for entry in &*lock(&self.services) {
+            let of_entry = |(worker, samples): (usize, &Arc<Samples>)| {
+                let (_, sample) = samples.iter().find(|(key, _)| *key == entry.key)?;
+                Some((worker, sample.clone()))
+            };
+            let samples = samples.iter().enumerate().filter_map(of_entry);
+            let is_listening = lock(&entry.phase).0 == Phase::Serving;
+            let meters = entry.meters.iter().map(|(_, meters)| meters.clone());
+            if let Some(view) = views.iter_mut().find(|view| view.name == entry.name) {
+                view.samples.extend(samples);
+                view.meters.extend(meters);
+                view.is_listening |= is_listening;
+            } else {
+                views.push(View {
+                    name: entry.name.clone(),
+                    most_series: entry.most_series,
+                    is_listening,
+                    meters: meters.collect(),
+                    samples: samples.collect(),
+                });
+            }
+        }
+        views
+    }
+}
+
+/// Whether clients may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// They may.
+    Ready,
+    /// They may not.
+    Unready,
+}
+
+impl Registration {
+    /// Returns what is counted on a worker.
+    pub(crate) fn meters(&self, worker: usize) -> Arc<Meters> {
+        let mut meters = self.entry.meters.iter();
+        let found = meters.find(|(index, _)| *index == worker);
+        found.map_or_else(Arc::default, |(_, meters)| meters.clone())
+    }
+
+    /// The service listens here.
+    pub(crate) fn listens(&self, urls: &[Arc<str>]) {
+        *lock(&self.entry.phase) = (Phase::Serving, urls.to_vec());
+    }
+
+    /// The service accepts no more.
+    pub(crate) fn drains(&self) {
+        lock(&self.entry.phase).0 = Phase::Draining;
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        lock(&self.registry.services).retain(|entry| !Arc::ptr_eq(entry, &self.entry));
+    }
+}
+
+impl Probe {
+    /// Asks the worker, unless it has not answered yet, and returns the number of the question.
+    fn ask(&self) -> u64 {
+        let mut asked = lock(&self.asked);
+        if *asked == *self.told.number.borrow() {
+            *asked += 1;
+            let (number, told, sampler) = (*asked, self.told.clone(), self.sampler);
+            self.worker.run(move |_| {
+                let samples = Arc::new(sampler());
+                *lock(&told.samples) = samples;
+                told.number.send_replace(number);
+            });
+        }
+        *asked
+    }
+
+    async fn answered(&self, number: u64, deadline: Instant) -> bool {
+        let mut told = self.told.number.subscribe();
+        let answer = told.wait_for(|told| *told >= number);
+        tokio::time::timeout_at(deadline, answer).await.is_ok()
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry")
+            .field("services", &self.services)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Locks what no code leaves half-changed, so that it can be used even if a thread panicked with it.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long a scrape waits for a worker: 1 s, a tenth of what Prometheus waits for a scrape.
+const SCRAPE_TIME: Duration = Duration::from_secs(1);
+
+/// How long a worker may take to answer before it counts as hanging: 2 s, forty times what one callback may take.
+const HEALTH_TIME: Duration = Duration::from_secs(2);
