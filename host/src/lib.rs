@@ -9,6 +9,7 @@
 //! * [`reactor`]: worker threads; the connections that they pump; timers, outbound connections, look-ups. Knows no wasm.
 //! * [`transport`]: the streams and datagrams below.
 //! * [`tls`]: certificates, keys and trust; what TLS listeners and connections are set up with.
+//! * `command`: a plugin's client side, run as a program.
 //! * [`files`], [`storage`]: files and directories that the operator granted.
 //! * [`accounts`]: users that the operator named, and how their passwords are verified.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
@@ -36,6 +37,8 @@ pub mod transport;
 pub mod tls;
 
 pub mod files;
+
+mod command;
 
 pub mod storage;
 

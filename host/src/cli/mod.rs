@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand.
 
-use std::{error::Error, fmt, io, io::IsTerminal as _};
+use std::{error::Error, fmt, io, io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
@@ -14,7 +14,9 @@ use crate::{
 mod build;
 mod cert;
 mod completions;
+mod exec;
 mod inspect;
+mod outward;
 mod run;
 mod user;
 
@@ -32,6 +34,7 @@ Examples:
   nethost build plugins/irc            source folder to component
   nethost inspect plugins/irc.wasm     what it needs, what can be set
   nethost run plugins/irc.wasm         serve on the listeners that it names
+  nethost exec plugins/echo.wasm 127.0.0.1:7007 hello   a plugin's client side
   nethost cert self-signed certs localhost   a certificate for TLS listeners
   nethost user add ann                 a user, in users.toml
 
@@ -64,6 +67,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::Run>),
+    Exec(Box<exec::Exec>),
     Build(build::Build),
     Inspect(inspect::Inspect),
     Cert(cert::Cert),
@@ -81,8 +85,11 @@ enum LogFormat {
 
 impl Cli {
     /// Sets up the log, then does what the command line says.
-    pub fn execute(self) -> anyhow::Result<()> {
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
         let asked = self.log.or_else(|| std::env::var("RUST_LOG").ok());
+        // What a command says is its own; the log is for who looks for it.
+        let is_command = matches!(self.command, Command::Exec(_));
+        let asked = asked.or_else(|| is_command.then(|| "warn".to_owned()));
         let writer = match &self.command {
             Command::Run(run) if run.is_on_stdio() && stdio::is_error_the_peers() => {
                 BoxMakeWriter::new(io::sink)
@@ -91,6 +98,7 @@ impl Cli {
         };
         start_log(asked.as_deref(), self.log_format, writer)?;
         let result = match self.command {
+            Command::Exec(exec) => return exec.execute(),
             Command::Run(run) => run.execute(),
             Command::Build(build) => build.execute(),
             Command::Inspect(inspect) => inspect.execute(),
@@ -99,13 +107,10 @@ impl Cli {
             Command::Completions(completions) => completions.execute(),
         };
         // Whoever closed our output (`| head`) has seen enough.
-        result.or_else(|error| {
-            if is_closed_pipe(&error) {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })
+        match result {
+            Err(error) if !is_closed_pipe(&error) => Err(error),
+            _ => Ok(ExitCode::SUCCESS),
+        }
     }
 }
 

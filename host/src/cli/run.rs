@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write as _},
-    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
@@ -20,8 +19,8 @@ use tokio::{
 
 use crate::{
     accounts::Accounts,
-    cli::{Mistake, OrMistake as _},
-    endpoint::{Certificate, Direction, Endpoint, EndpointError},
+    cli::{Mistake, OrMistake as _, outward::Outward},
+    endpoint::{Direction, Endpoint, EndpointError},
     engine::Engine,
     files::{FileGrant, FileMode, HostFile},
     grants::{ConnectGrant, Grants},
@@ -31,7 +30,6 @@ use crate::{
     reactor::Program,
     service::{Host, Protocol, Service, ServiceSpec},
     storage::{Directory, DirectoryGrant, Quota, QuotaGrant},
-    tls::{ClientTls, ClientTlsSettings},
     transport::stdio,
 };
 
@@ -89,12 +87,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "HOST:PORT")]
     allow_connect: Vec<ConnectGrant>,
 
-    /// Look up names at this server, in place of those of /etc/resolv.conf; repeat it for more
-    ///
-    /// The port is 53 if it is left out; IPv6 with a port is written in brackets, `[::1]:53`. /etc/hosts goes first all the same, and names under localhost are never
-    /// looked up.
-    #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = name_server)]
-    name_servers: Vec<SocketAddr>,
+    #[command(flatten)]
+    outward: Outward,
 
     /// Let the plugin use one file, which it knows as NAME: to read it, or (:rw) to write it too, which makes it if it is not there
     #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
@@ -117,18 +111,6 @@ pub(crate) struct Run {
     /// Let the plugin let people in who do not say who they are
     #[arg(long)]
     anonymous: bool,
-
-    /// Trust servers whose certificates descend from those in FILE (PEM), when the plugin connects with TLS [default: what the system trusts]
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
-
-    /// The certificate chain (PEM) to show to servers that ask for one
-    #[arg(long, value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
-
-    /// The private key of --tls-cert, if it is not in the same file
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
 
     /// How many instances there are: one per worker thread, or one per service [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
@@ -204,14 +186,8 @@ impl Run {
             self.listen
         };
         let config = manifest.config(&self.set)?;
-        let tls = ClientTls::load(&ClientTlsSettings {
-            ca: self.tls_ca,
-            certificate: self.tls_cert.map(|path| Certificate {
-                path,
-                key: self.tls_key,
-            }),
-        })
-        .or_mistake()?;
+        let name_servers = self.outward.name_servers.clone();
+        let tls = self.outward.tls()?;
         let users = self.users.map(|file| Accounts::load(&file, &service));
         let grants = Grants {
             connect: self.allow_connect,
@@ -227,7 +203,7 @@ impl Run {
                 limits: Limits::default(),
                 grants,
                 tls,
-                name_servers: self.name_servers,
+                name_servers,
             },
             protocol: Protocol::Plugin {
                 plugin: Arc::new(plugin),
@@ -451,21 +427,6 @@ fn listener(text: &str) -> Result<Endpoint, EndpointError> {
     Ok(endpoint)
 }
 
-fn name_server(text: &str) -> Result<SocketAddr, String> {
-    let with_port = |ip: IpAddr| SocketAddr::new(ip, 53);
-    let address = match text.parse() {
-        Ok(address) => address,
-        Err(_) => text
-            .parse()
-            .map(with_port)
-            .map_err(|_| "expected an address such as 192.0.2.1, 192.0.2.1:5353 or [::1]:53")?,
-    };
-    if address.port() == 0 || address.ip().is_unspecified() {
-        return Err("no server has the port 0, or the address 0.0.0.0 or ::".to_owned());
-    }
-    Ok(address)
-}
-
 fn service_name(text: &str) -> Result<String, String> {
     if text.is_empty() || !text.chars().all(is_service_name_char) {
         return Err("a name has letters, digits, `-`, `_` and `.`".to_owned());
@@ -473,7 +434,7 @@ fn service_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),

@@ -37,6 +37,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod bulk;
+pub(crate) mod command;
 pub(crate) mod disk;
 mod host;
 mod player;
