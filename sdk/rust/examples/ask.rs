@@ -1,10 +1,12 @@
+//! Sends a line to a server, and prints what it answers.
+
 use nethost_sdk::{
     Stream,
     command::{self, Command, ExitCode, Failure, Io, StandardStream},
     export_plugin,
 };
 
-/// Sends a line to a server, and prints what it answers: `nethost exec ask.wasm HOST:PORT LINE`.
+/// `nethost exec ask.wasm HOST:PORT LINE`.
 pub struct Ask;
 
 impl Command for Ask {

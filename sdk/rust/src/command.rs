@@ -33,6 +33,7 @@ use std::{
     marker::PhantomData,
     net::SocketAddr,
     task::{Poll, Waker},
+    time::Duration,
 };
 
 pub use crate::bindings::nethost::plugin::{
@@ -196,13 +197,18 @@ pub fn name_servers() -> Vec<SocketAddr> {
 
 /// The signals that the user and the system send, for as long as this is kept. Without one the first SIGINT or SIGTERM ends the command; with one the second does.
 #[derive(Debug)]
-pub struct Signals(());
+pub struct Signals {
+    /// To the host, who waits for a signal alone waits for nothing.
+    _waits: Deferred<()>,
+}
 
 impl Signals {
     /// From now on signals are the command's to handle.
     pub fn new() -> Self {
         SIGNALS.with(|signals| signals.kept.set(signals.kept.get() + 1));
-        Self(())
+        Self {
+            _waits: deferred::after(Duration::MAX),
+        }
     }
 
     /// The next signal. A change of the terminal's size is told once, however often it changed.
