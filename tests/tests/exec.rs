@@ -657,6 +657,28 @@ fn names_resolve_where_they_are_mentioned_and_never_to_this_machine() {
 }
 
 #[test]
+fn tls_trusts_whom_the_command_line_says() {
+    let folder = scratch("exec-tls");
+    let certificate = folder.join("localhost.pem");
+    let mut cert = places::host();
+    cert.args(["cert", "self-signed"])
+        .arg(&folder)
+        .arg("localhost");
+    assert!(cert.output().unwrap().status.success());
+    let listen = format!("tls://127.0.0.1:0?cert={}", folder.display());
+    let server = Run::of(plugin("echo")).listen(&listen).start();
+    let url = server.listening().remove(0);
+    let port = url.rsplit(':').next().unwrap().split('?').next().unwrap();
+    let connect = format!("connect tls://localhost:{port}");
+    let ca = certificate.to_str().unwrap();
+    for (options, expected) in [(&["--tls-ca", ca] as &[&str], "connected"), (&[], "tls: ")] {
+        let exec = Exec::script_with(options, &[&connect]);
+        let output = exec.arguments(&["https://localhost/"]).run().output;
+        assert!(output.starts_with(expected), "{output}");
+    }
+}
+
+#[test]
 fn datagrams_and_name_servers_go_the_same_way() {
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = peer.local_addr().unwrap().to_string();
@@ -728,6 +750,42 @@ fn files_that_arguments_name_are_read_and_written() {
         .run();
     assert!(!folder.join("unopened").exists());
     assert_eq!(fs::read(folder.join("in")).unwrap(), b"inside");
+}
+
+#[test]
+fn the_host_moves_bytes_from_and_to_the_files() {
+    let folder = scratch("exec-bulk");
+    let contents: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
+    fs::write(folder.join("here"), &contents).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let sent = contents.clone();
+    let server = thread::spawn(move || {
+        listener.accept().unwrap().0.write_all(&sent).unwrap();
+        let mut received = Vec::new();
+        listener
+            .accept()
+            .unwrap()
+            .0
+            .read_to_end(&mut received)
+            .unwrap();
+        received
+    });
+    let (receive, send) = (
+        format!("receive tcp://{address} there"),
+        format!("send tcp://{address} here"),
+    );
+    let ended = Exec::script(&[&receive, &send])
+        .arguments(&[&address, "-w", "there", "-r", "here"])
+        .within(&folder)
+        .run();
+    assert_eq!(
+        ended.output, "1000000 bytes\n1000000 bytes\n",
+        "{}",
+        ended.error
+    );
+    assert!(server.join().unwrap() == contents);
+    assert!(fs::read(folder.join("there")).unwrap() == contents);
 }
 
 #[test]

@@ -37,8 +37,8 @@ use crate::{
 What the arguments grant:
   hosts   an argument that is a name or an address, or has one between characters that cannot be in
           one: http://example.org:8080/x, @127.0.0.1, user@mail.example.org:25, [::1]:53. A port
-          right behind it (:25) is the only one then, otherwise it is every port, TCP and UDP. A name
-          covers what it resolves to, but never this machine and its link; `localhost` covers
+          right behind it (:25) is the only one then, otherwise it is every port, TCP and UDP. A
+          name covers what it resolves to, but never this machine and its link; `localhost` covers
           loopback. --allow-connect lets the plugin go further, for example after a redirect
   files   where the plugin says that arguments name files (`nethost inspect` shows it), by exactly
           that path: one to be read is only read, one to be written is made, or emptied, when the
@@ -46,9 +46,10 @@ What the arguments grant:
           takes it so
 What is refused is told on standard error.
 
-SIGINT and SIGTERM are told to the plugin, and a second one ends it at once. Exit codes: the plugin's own;
-1 if it broke, 2 if nethost was called wrongly; 130 and 143 after SIGINT and SIGTERM, 141 if nobody reads
-standard output any more.
+SIGINT and SIGTERM are told to the plugin, and a second one ends it at once. The log is quiet;
+--log error shows where in the plugin it broke. Exit codes: the plugin's own; 1 if it broke, 2 if
+nethost was called wrongly; 130 and 143 after SIGINT and SIGTERM, 141 if nobody reads standard
+output any more.
 
 Examples:
   nethost exec plugins/echo.wasm 127.0.0.1:7007 hello

@@ -87,9 +87,10 @@ impl Cli {
     /// Sets up the log, then does what the command line says.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let asked = self.log.or_else(|| std::env::var("RUST_LOG").ok());
-        // What a command says is its own; the log is for who looks for it.
+        // What a command says is its own, and why it broke is told at the end; the log is for who looks for it.
         let is_command = matches!(self.command, Command::Exec(_));
-        let asked = asked.or_else(|| is_command.then(|| "warn".to_owned()));
+        let asked =
+            asked.or_else(|| is_command.then(|| format!("warn,{QUIET},nethost::instance=off")));
         let writer = match &self.command {
             Command::Run(run) if run.is_on_stdio() && stdio::is_error_the_peers() => {
                 BoxMakeWriter::new(io::sink)

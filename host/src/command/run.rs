@@ -92,9 +92,10 @@ pub(crate) async fn run(
     holdings.silence();
     if end != End::OutputClosed {
         say_goodbye(&holdings).await;
-        for output in [Output::Standard, Output::Error] {
-            console.written(output, 0).await;
-        }
+    }
+    // One that is closed has nothing unwritten.
+    for output in [Output::Standard, Output::Error] {
+        console.written(output, 0).await;
     }
     match end {
         End::Exited(code) => Ok(code),

@@ -3,8 +3,8 @@
 use std::{future::pending, time::Duration};
 
 use nethost_sdk::{
-    Config, DatagramContext, DatagramPeer, DatagramProtocol, Datagrams, Error, Factory, File,
-    FileOpening, Origin, Stream, after,
+    Config, DatagramContext, DatagramPeer, DatagramProtocol, Datagrams, Error, Extent, Factory,
+    File, FileOpening, Origin, Stream, after,
     command::{
         self, Command, ExitCode, Failure, Io, Progress, Signal, Signals, StandardStream, Unit,
     },
@@ -122,6 +122,20 @@ async fn operation(verb: &str, rest: &str) -> Result<String, Error> {
             peer.send(b"hello");
             let answer = peer.receive_within(Duration::from_secs(10)).await;
             Ok(format!("{answer:?}"))
+        }
+        "receive" | "send" => {
+            let opening = match verb {
+                "receive" => FileOpening::Replace,
+                _ => FileOpening::Read,
+            };
+            let file = command::open(second, opening).await?;
+            let stream = Stream::connect(first).await?;
+            let connection = stream.connection();
+            let moved = match verb {
+                "receive" => connection.receive_file(&file, Extent::all()).await?,
+                _ => connection.send_file(&file, Extent::all()).await?,
+            };
+            Ok(format!("{moved} bytes"))
         }
         "resolve" => resolve(rest).await.map(|found| format!("{found:?}")),
         "read" => {
