@@ -228,7 +228,7 @@ fn everything_after_the_plugin_is_the_plugins() {
     let ended = Exec::script(&["arguments", "environment"])
         .arguments(&arguments)
         .run();
-    let expected = format!("{:?}\n0\n", arguments);
+    let expected = format!("{arguments:?}\n0\n");
     assert_eq!(ended.output, expected);
 }
 

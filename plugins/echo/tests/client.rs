@@ -1,5 +1,10 @@
 //! Echo's client side.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a panic is a failed test"
+)]
+
 use std::time::Duration;
 
 use nethost_echo::{Client, Echo, EchoDatagrams};

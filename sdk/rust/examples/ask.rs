@@ -25,10 +25,10 @@ impl Command for Ask {
         let mut buffer = vec![0; 4096];
         loop {
             let count = stream.read(&mut buffer).await?;
-            if count == 0 {
-                return Ok(ExitCode::SUCCESS);
+            match buffer.get(..count) {
+                None | Some([]) => return Ok(ExitCode::SUCCESS),
+                Some(answer) => io.output.write_all(answer).await?,
             }
-            io.output.write_all(&buffer[..count]).await?;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Commands, natively.
 
 #![allow(
+    clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "helpers of tests: a panic is a failed test"
 )]
