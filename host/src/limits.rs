@@ -17,7 +17,8 @@ pub struct Limits {
     /// Connections, open or being made, and datagram sockets of one instance. Default 50,000: wasmtime allows 100,000 handles in a store, and a session takes two. A further
     /// connection is closed at once.
     pub connections: usize,
-    /// Unsent bytes of one connection or socket. Default 1 MiB. The connection is closed with the reason `limit`; a datagram is dropped.
+    /// Unsent bytes of one connection or socket, and unwritten ones of a command's standard output or error. Default 1 MiB. The connection is closed with the reason `limit`;
+    /// a datagram is dropped; a command ends with an error.
     pub unsent: usize,
     /// Bytes of one datagram that are taken. Default 65,527, all that UDP can carry (RFC 768: a length of 16 bits, of which the header is 8 bytes). What is
     /// longer is cut, and the plugin is told.
