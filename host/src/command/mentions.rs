@@ -38,6 +38,8 @@ fn mentions(argument: &str) -> Vec<String> {
             }
             None => {
                 let (name, after) = span(rest, is_host_char);
+                // An option's name is none of a host.
+                let name = name.trim_start_matches('-');
                 if is_host_name(name) || name.parse::<Ipv4Addr>().is_ok() {
                     found.extend(port(after).map(|port| format!("{name}:{port}")));
                 }
@@ -132,6 +134,8 @@ mod tests {
             ("*:*", ""),
             ("10.0.0.0/8", "10.0.0.0/32:*"),
             ("--", ""),
+            ("-4", ""),
+            ("--host=a.test:1", "host:* a.test:1"),
             ("", ""),
             ("[", ""),
             (":::", ""),
