@@ -124,7 +124,7 @@ mod tests {
             ("host:path", "host:* path:*"),
             ("host:8o", "host:*"),
             ("localhost:7", "localhost:7"),
-            ("unix:/run/x.sock", "unix:/run/x.sock"),
+            ("unix:/run/x.sock", "unix:///run/x.sock"),
             // No port, and so no host.
             ("example.org:99999", ""),
             ("example.org:065536", ""),

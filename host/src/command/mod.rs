@@ -5,7 +5,7 @@
 //! * [`console`]: standard input, output and error, and how the command ended.
 //! * [`terminal`]: what is known of the terminal.
 //! * [`progress`]: what is drawn on it.
-//! * [`run`]: a command from its start to its end.
+//! * `run`: a command from its start to its end.
 
 mod console;
 
