@@ -17,6 +17,7 @@ wasmtime::component::bindgen!({
     with: {
         "nethost:plugin/storage.file": crate::files::HostFile,
         "nethost:plugin/storage.directory": crate::storage::Directory,
+        "nethost:plugin/progress.bar": crate::command::progress::Bar,
         "nethost:plugin/datagram.socket": crate::reactor::Socket,
         "nethost:plugin/transport.connection": crate::reactor::Connection,
         "nethost:plugin/transport.group": crate::reactor::Group,

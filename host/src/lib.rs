@@ -11,6 +11,7 @@
 //! * [`reactor`]: worker threads; the connections that they pump; timers, outbound connections, look-ups. Knows no wasm.
 //! * [`transport`]: the streams and datagrams below.
 //! * [`tls`]: certificates, keys and trust; what TLS listeners and connections are set up with.
+//! * `command`: a plugin's client side, run as a program.
 //! * [`files`], [`storage`]: files and directories that the operator granted.
 //! * [`accounts`]: users that the operator named, and how their passwords are verified.
 //! * [`metrics`]: what is counted, and the endpoint that tells it, with health and readiness.
@@ -47,6 +48,8 @@ pub mod transport;
 pub mod tls;
 
 pub mod files;
+
+mod command;
 
 pub mod storage;
 

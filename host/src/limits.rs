@@ -30,7 +30,8 @@ pub struct Limits {
     /// How long a connection that was accepted may stay without a byte in either direction. Default 1 h, and up to a quarter more until it is
     /// looked at. Plugins set shorter ones for themselves.
     pub idle_time: Duration,
-    /// Unsent bytes of one connection or socket. Default 1 MiB. The connection is closed with the reason `limit`; a datagram is dropped.
+    /// Unsent bytes of one connection or socket, and unwritten ones of a command's standard output or error. Default 1 MiB. The connection is closed with the reason `limit`;
+    /// a datagram is dropped; a command ends with an error.
     pub unsent: usize,
     /// Bytes of one datagram that are taken. Default 65,527, all that UDP can carry (RFC 768: a length of 16 bits, of which the header is 8 bytes). What is
     /// longer is cut, and the plugin is told.

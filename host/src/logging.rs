@@ -61,7 +61,7 @@ pub(crate) fn filter(asked: Option<&str>) -> Result<EnvFilter, InvalidFilter> {
 }
 
 /// The libraries that log what comes from the network.
-const QUIET: &str = "hickory_net=off,hickory_resolver=off";
+pub(crate) const QUIET: &str = "hickory_net=off,hickory_resolver=off";
 
 #[cfg(test)]
 mod tests {

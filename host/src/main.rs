@@ -7,7 +7,7 @@ use nethost::cli::{self, Cli};
 
 fn main() -> ExitCode {
     match Cli::parse().execute() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("nethost: {error:#}");
             ExitCode::from(cli::exit_code(&error))

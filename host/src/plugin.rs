@@ -11,7 +11,8 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::{
     bindings::exports::nethost::plugin::{
-        datagram_handler, deferred_handler, handler, session_swap_handler, swap_handler,
+        command_handler, datagram_handler, deferred_handler, handler, session_swap_handler,
+        swap_handler,
     },
     engine::Engine,
     inspect::{self, Description, Unfit},
@@ -44,6 +45,7 @@ pub(crate) struct ExportIndices {
     pub(crate) handler: handler::GuestIndices,
     pub(crate) deferred_handler: Option<deferred_handler::GuestIndices>,
     pub(crate) datagram_handler: Option<datagram_handler::GuestIndices>,
+    pub(crate) command_handler: Option<command_handler::GuestIndices>,
     pub(crate) swap: Option<(
         swap_handler::GuestIndices,
         session_swap_handler::GuestIndices,
@@ -119,6 +121,11 @@ impl Plugin {
         self.exports.datagram_handler.is_some()
     }
 
+    /// Returns whether the plugin is a command as well.
+    pub fn is_command(&self) -> bool {
+        self.exports.command_handler.is_some()
+    }
+
     fn compile(
         engine: &Engine,
         path: &Path,
@@ -147,6 +154,9 @@ impl Plugin {
                 .transpose()?,
             datagram_handler: has("datagram-handler")
                 .then(|| datagram_handler::GuestIndices::new(&pre))
+                .transpose()?,
+            command_handler: has("command-handler")
+                .then(|| command_handler::GuestIndices::new(&pre))
                 .transpose()?,
             swap: if has("swap-handler") && has("session-swap-handler") {
                 Some((

@@ -30,9 +30,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 const WIT: &str = "../../wit";
-const WORLDS: [(&str, &str); 4] = [
+const WORLDS: [(&str, &str); 5] = [
     ("PLUGIN", "plugin"),
     ("SWAPPABLE_PLUGIN", "swappable-plugin"),
     ("DATAGRAM_PLUGIN", "datagram-plugin"),
-    ("EVERYTHING", "everything"),
+    ("DATAGRAM_SWAPPABLE_PLUGIN", "datagram-swappable-plugin"),
+    ("COMMAND_PART", "command-part"),
 ];

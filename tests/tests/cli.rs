@@ -20,6 +20,7 @@ fn help_names_every_flag_and_exits_0() {
             &["--help"],
             &[
                 "run",
+                "exec",
                 "build",
                 "inspect",
                 "--log",

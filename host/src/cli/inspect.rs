@@ -12,7 +12,7 @@ use serde_json::json;
 use super::size;
 use crate::{
     inspect::{self, Description},
-    manifest::{DirectoryRequest, Manifest},
+    manifest::{CommandManifest, DirectoryRequest, FileArgument, Manifest},
 };
 
 /// Show what a plugin is, what it needs, and what can be set
@@ -87,6 +87,7 @@ fn to_json(description: &Description, manifest: &Manifest) -> serde_json::Value 
         "isolation": manifest.isolation,
         "grants": manifest.grants,
         "directories": manifest.directories,
+        "command": manifest.command,
         "config": manifest.config,
     })
 }
@@ -160,6 +161,9 @@ impl fmt::Display for Report<'_> {
                 }))
                 .collect(),
         )?;
+        if let Some(command) = &manifest.command {
+            style.table(formatter, "command", command_rows(command))?;
+        }
         let keys = manifest.config.iter().map(|(name, key)| {
             let default = key.default.as_ref();
             let default =
@@ -173,6 +177,23 @@ impl fmt::Display for Report<'_> {
         });
         style.table(formatter, "config", keys.collect())
     }
+}
+
+/// How the command is called, and what its arguments may grant.
+fn command_rows(command: &CommandManifest) -> Vec<[String; 2]> {
+    let places = |places: &[FileArgument]| {
+        let places: Vec<_> = places.iter().map(ToString::to_string).collect();
+        (!places.is_empty()).then(|| places.join(", "))
+    };
+    let rows = [
+        ("arguments", command.usage.clone()),
+        ("reads files", places(&command.reads)),
+        ("writes files", places(&command.writes)),
+        ("asks name servers", command.name_servers.clone()),
+    ];
+    rows.into_iter()
+        .filter_map(|(name, value)| Some([name.to_owned(), value?]))
+        .collect()
 }
 
 impl Style {
@@ -274,6 +295,11 @@ connect = "to dial the upstream"
 [grants.directories.cache]
 mode = "rw"
 reason = "to keep answers"
+[command]
+usage = "get URL"
+reads = ["-d@", "put 1"]
+writes = ["-o"]
+name-servers = "to look up MX"
 [config.upstream]
 type = "string"
 description = "Where to dial"
@@ -299,6 +325,10 @@ listeners  tcp://127.0.0.1:7000
 isolation  worker, connection (the first is the default)
 grants     connect             to dial the upstream
            directory cache:rw  to keep answers
+command    arguments          get URL
+           reads files        -d@, put 1
+           writes files       -o
+           asks name servers  to look up MX
 config     upstream  string    (required)  Where to dial
            wait      duration  30s         How long to try
 "
@@ -337,6 +367,7 @@ config     upstream  string    (required)  Where to dial
             json!({"type": "duration", "default": 30_000_000_000u64, "description": "How long to try"})
         );
         assert_eq!(value["config"]["upstream"]["default"], json!(null));
+        assert_eq!(value["command"]["reads"], json!(["-d@", "put 1"]));
         assert_eq!(value["isolation"], json!(["worker", "connection"]));
         assert_eq!(value["imports"].as_array().unwrap().len(), 2);
     }

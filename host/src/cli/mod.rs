@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use crate::{
     config::Problems,
     inspect::Unfit,
-    logging::{self, LogFormat},
+    logging::{self, LogFormat, QUIET},
     manifest::{InvalidConfig, InvalidManifest},
     transport::stdio,
 };
@@ -17,7 +17,9 @@ mod build;
 mod cert;
 mod check;
 mod completions;
+mod exec;
 mod inspect;
+mod outward;
 mod run;
 mod serve;
 mod user;
@@ -38,6 +40,7 @@ Examples:
   nethost run plugins/irc.wasm         serve on the listeners that it names
   nethost serve nethost.toml           serve what a config file describes
   nethost check nethost.toml           say what is wrong with it
+  nethost exec plugins/echo.wasm 127.0.0.1:7007 hello   a plugin's client side
   nethost cert self-signed certs localhost   a certificate for TLS listeners
   nethost user add ann                 a user, in users.toml
 
@@ -66,6 +69,7 @@ enum Command {
     Run(Box<run::Run>),
     Serve(Box<serve::Serve>),
     Check(check::Check),
+    Exec(Box<exec::Exec>),
     Build(build::Build),
     Inspect(inspect::Inspect),
     Cert(cert::Cert),
@@ -75,17 +79,23 @@ enum Command {
 
 impl Cli {
     /// Sets up the log, then does what the command line says.
-    pub fn execute(mut self) -> anyhow::Result<()> {
+    pub fn execute(mut self) -> anyhow::Result<ExitCode> {
         let mut asked = self.log.or_else(|| std::env::var("RUST_LOG").ok());
         let mut format = self.log_format;
-        if let Command::Serve(serve) = &mut self.command {
-            // What the file says comes last.
-            let host = serve.load()?;
-            asked = asked.or_else(|| host.log.clone());
-            format = format.or(host.log_format);
-        } else if let Command::Check(_) = &self.command {
+        match &mut self.command {
+            Command::Serve(serve) => {
+                // What the file says comes last.
+                let host = serve.load()?;
+                asked = asked.or_else(|| host.log.clone());
+                format = format.or(host.log_format);
+            }
             // What it has to say is no log.
-            asked = asked.or_else(|| Some("warn".to_owned()));
+            Command::Check(_) => asked = asked.or_else(|| Some("warn".to_owned())),
+            // What a command says is its own, and why it broke is told at the end; the log is for who looks for it.
+            Command::Exec(_) => {
+                asked = asked.or_else(|| Some(format!("warn,{QUIET},nethost::instance=off")));
+            }
+            _ => {}
         }
         let writer = match &self.command {
             Command::Run(run) if run.is_on_stdio() && stdio::is_error_the_peers() => {
@@ -95,6 +105,7 @@ impl Cli {
         };
         logging::start(asked.as_deref(), format.unwrap_or_default(), writer).or_mistake()?;
         let result = match self.command {
+            Command::Exec(exec) => return exec.execute(),
             Command::Run(run) => run.execute(),
             Command::Serve(serve) => serve.execute(),
             Command::Check(check) => check.execute(),
@@ -105,13 +116,10 @@ impl Cli {
             Command::Completions(completions) => completions.execute(),
         };
         // Whoever closed our output (`| head`) has seen enough.
-        result.or_else(|error| {
-            if is_closed_pipe(&error) {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })
+        match result {
+            Err(error) if !is_closed_pipe(&error) => Err(error),
+            _ => Ok(ExitCode::SUCCESS),
+        }
     }
 }
 

@@ -1,15 +1,13 @@
 //! `nethost run`: serves one plugin.
 
-use std::{
-    collections::BTreeSet, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration,
-};
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use anyhow::bail;
 
 use crate::{
-    cli::Mistake,
-    config::{DirectoryConfig, HostConfig, ServiceConfig, name_server, service_name},
-    endpoint::{Certificate, Direction, Endpoint, EndpointError},
+    cli::{Mistake, outward::Outward},
+    config::{DirectoryConfig, HostConfig, ServiceConfig, service_name},
+    endpoint::{Direction, Endpoint, EndpointError},
     files::FileGrant,
     grants::ConnectGrant,
     limits::Limits,
@@ -17,7 +15,6 @@ use crate::{
     metrics,
     serve::{self, Source},
     storage::{DirectoryGrant, QuotaGrant},
-    tls::ClientTlsSettings,
 };
 
 /// Serve a plugin
@@ -75,12 +72,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "HOST:PORT")]
     allow_connect: Vec<ConnectGrant>,
 
-    /// Look up names at this server, in place of those of /etc/resolv.conf; repeat it for more
-    ///
-    /// The port is 53 if it is left out; IPv6 with a port is written in brackets, `[::1]:53`. /etc/hosts goes first all the same, and names under localhost are never
-    /// looked up.
-    #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = name_server)]
-    name_servers: Vec<SocketAddr>,
+    #[command(flatten)]
+    outward: Outward,
 
     /// Let the plugin use one file, which it knows as NAME: to read it, or (:rw) to write it too, which makes it if it is not there
     #[arg(long, value_name = "NAME=PATH[:ro|:rw]")]
@@ -103,18 +96,6 @@ pub(crate) struct Run {
     /// Let the plugin let people in who do not say who they are
     #[arg(long)]
     anonymous: bool,
-
-    /// Trust servers whose certificates descend from those in FILE (PEM), when the plugin connects with TLS [default: what the system trusts]
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
-
-    /// The certificate chain (PEM) to show to servers that ask for one
-    #[arg(long, value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
-
-    /// The private key of --tls-cert, if it is not in the same file
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
 
     /// How many instances there are: one per worker thread, or one per service [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
@@ -167,16 +148,10 @@ impl Run {
             directories: directories(self.dir, self.dir_quota)?,
             users: self.users,
             anonymous: self.anonymous,
-            tls: ClientTlsSettings {
-                ca: self.tls_ca,
-                certificate: self.tls_cert.map(|path| Certificate {
-                    path,
-                    key: self.tls_key,
-                }),
-            },
+            name_servers: self.outward.name_servers.clone(),
+            tls: self.outward.tls_settings(),
             settings: typed(&self.set),
             limits: Limits::default(),
-            name_servers: self.name_servers,
         })
     }
 }
@@ -228,7 +203,7 @@ fn metrics_endpoint(text: &str) -> Result<Endpoint, String> {
     Ok(endpoint)
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),

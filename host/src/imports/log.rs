@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     bindings::nethost::plugin::log::{Host, Level},
+    command::Output,
     instance::State,
     metrics::meters::{Limit, Meters},
 };
@@ -110,7 +111,11 @@ impl Host for State {
     }
 
     fn print(&mut self, data: Vec<u8>) -> wasmtime::Result<()> {
-        self.lines.print(&data);
+        match self.holdings.console() {
+            // A panic's last words are for who runs the command.
+            Some(console) => drop(console.write(Output::Error, &data)),
+            None => self.lines.print(&data),
+        }
         Ok(())
     }
 }

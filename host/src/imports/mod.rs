@@ -14,6 +14,10 @@ mod bulk;
 
 mod accounts;
 
+mod command;
+
+mod progress;
+
 pub(crate) mod log;
 
 pub(crate) mod metrics;

@@ -154,13 +154,7 @@ impl HostDirectory for State {
         opening: WitOpening,
     ) -> wasmtime::Result<Id> {
         let directory = self.directory(&handle)?.clone();
-        let opening = match opening {
-            WitOpening::Read => Opening::Read,
-            WitOpening::Update => Opening::Update,
-            WitOpening::Create => Opening::Create,
-            WitOpening::CreateNew => Opening::CreateNew,
-            WitOpening::Replace => Opening::Replace,
-        };
+        let opening = convert_opening(opening);
         self.begin(path.len(), move |holdings, id| {
             holdings.open_file(id, &directory, path, opening);
         })
@@ -269,6 +263,16 @@ fn not_granted(what: &str, name: &str, flag: &str) -> Error {
 fn too_many(what: &str, limit: usize) -> Error {
     let message = format!("{limit} {what} are open");
     convert::error(OperationError::new(ErrorKind::Limit, message))
+}
+
+pub(super) fn convert_opening(opening: WitOpening) -> Opening {
+    match opening {
+        WitOpening::Read => Opening::Read,
+        WitOpening::Update => Opening::Update,
+        WitOpening::Create => Opening::Create,
+        WitOpening::CreateNew => Opening::CreateNew,
+        WitOpening::Replace => Opening::Replace,
+    }
 }
 
 fn convert_entry(entry: &Entry) -> WitEntry {

@@ -1,5 +1,6 @@
 //! Instances: one wasmtime store each, the unit of isolation, limits and swap. The only caller of a plugin's exports.
 
+mod command;
 mod limiter;
 mod staging;
 
@@ -22,11 +23,12 @@ use wasmtime::{
 use crate::{
     bindings::{
         exports::nethost::plugin::{
-            datagram_handler, deferred_handler, handler, session_swap_handler, swap_handler,
-            swap_handler::Refusal,
+            command_handler, datagram_handler, deferred_handler, handler, session_swap_handler,
+            swap_handler, swap_handler::Refusal,
         },
         nethost::plugin::datagram,
     },
+    command::{End, progress::Bar},
     files::HostFile,
     imports::{
         convert,
@@ -58,6 +60,7 @@ pub struct Instance {
     handler: handler::Guest,
     deferred_handler: Option<deferred_handler::Guest>,
     datagram_handler: Option<datagram_handler::Guest>,
+    command_handler: Option<command_handler::Guest>,
     swap: Option<(swap_handler::Guest, session_swap_handler::Guest)>,
     sessions: RefCell<Slab<ResourceAny>>,
     endpoints: RefCell<Slab<ResourceAny>>,
@@ -80,6 +83,8 @@ pub(crate) struct State {
     pub(crate) directories: Slab<Directory>,
     /// What the guest's `socket` handles mean.
     pub(crate) sockets: Slab<Rc<Socket>>,
+    /// What the guest's `bar` handles mean.
+    pub(crate) bars: Slab<Bar>,
     /// The packets of the batch that is being sent, as the reactor has them.
     pub(crate) batch: Vec<Packet>,
     /// What the guest's handles of metrics mean.
@@ -188,6 +193,7 @@ impl Instance {
             files: Slab::new(),
             directories: Slab::new(),
             sockets: Slab::new(),
+            bars: Slab::new(),
             batch: Vec::new(),
             metrics: Handles::default(),
             table: table.clone(),
@@ -202,21 +208,22 @@ impl Instance {
         let timing = holdings.meters().begin(Call::Instantiation);
         let loaded = Self::load(&plugin, &mut store);
         holdings.meters().end(timing);
-        let (handler, deferred_handler, datagram_handler, swap) = loaded.map_err(|error| {
-            let fault = Fault::of(&error, limits.setup_time);
-            log_fault(
-                &plugin,
-                &holdings,
-                Call::Instantiation,
-                None,
-                &fault,
-                Some(&error),
-            );
-            StartError::Broken {
-                call: Call::Instantiation.name(),
-                fault,
-            }
-        })?;
+        let (handler, deferred_handler, datagram_handler, command_handler, swap) =
+            loaded.map_err(|error| {
+                let fault = Fault::of(&error, limits.setup_time);
+                log_fault(
+                    &plugin,
+                    &holdings,
+                    Call::Instantiation,
+                    None,
+                    &fault,
+                    Some(&error),
+                );
+                StartError::Broken {
+                    call: Call::Instantiation.name(),
+                    fault,
+                }
+            })?;
         let instance = Rc::new(Self {
             plugin,
             holdings,
@@ -226,6 +233,7 @@ impl Instance {
             handler,
             deferred_handler,
             datagram_handler,
+            command_handler,
             swap,
             sessions: RefCell::default(),
             endpoints: RefCell::default(),
@@ -247,6 +255,7 @@ impl Instance {
         handler::Guest,
         Option<deferred_handler::Guest>,
         Option<datagram_handler::Guest>,
+        Option<command_handler::Guest>,
         Option<(swap_handler::Guest, session_swap_handler::Guest)>,
     )> {
         let exports = &plugin.exports;
@@ -262,6 +271,11 @@ impl Instance {
             .as_ref()
             .map(|indices| indices.load(&mut *store, &instance))
             .transpose()?;
+        let command_handler = exports
+            .command_handler
+            .as_ref()
+            .map(|indices| indices.load(&mut *store, &instance))
+            .transpose()?;
         let swap = match &exports.swap {
             Some((shared, sessions)) => Some((
                 shared.load(&mut *store, &instance)?,
@@ -269,7 +283,13 @@ impl Instance {
             )),
             None => None,
         };
-        Ok((handler, deferred_handler, datagram_handler, swap))
+        Ok((
+            handler,
+            deferred_handler,
+            datagram_handler,
+            command_handler,
+            swap,
+        ))
     }
 
     /// Returns the plugin.
@@ -350,8 +370,11 @@ impl Instance {
         let time = self.holdings.program().limits.callback_time;
         match self.call(name, connection, time, call) {
             Ok(value) => Some(value),
-            Err(_logged) => {
+            Err(fault) => {
                 self.holdings.fail();
+                if let Some(console) = self.holdings.console() {
+                    console.finish(End::Failed(format!("{} {fault}", name.name())));
+                }
                 None
             }
         }

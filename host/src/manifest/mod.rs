@@ -15,6 +15,13 @@
 //! mode = "rw"                       # or "ro"
 //! reason = "to keep what was said"
 //!
+//! [command]                         # what `nethost exec` must know of the client side, if there is one
+//! usage = "get URL [-o FILE]"
+//! reads = ["-d@", "put 1"]          # where arguments name files: `CommandManifest` says how
+//! writes = ["-o", "--output"]
+//! values = ["-H"]                   # other options that take a value
+//! name-servers = "to look up MX"    # that it asks name servers itself, and why
+//!
 //! [config.network]
 //! type = "string"                   # string, integer, boolean, duration, list
 //! default = "ExampleNet"            # without one the operator has to set it
@@ -35,10 +42,12 @@ use crate::{
     files::FileMode,
 };
 
+mod command;
 mod duration;
 #[cfg(test)]
 mod tests;
 
+pub use command::{CommandManifest, FileArgument};
 pub use duration::{InvalidDuration, parse_duration, show_duration};
 
 /// The custom section of the component that carries the text of `plugin.toml`.
@@ -61,6 +70,9 @@ pub struct Manifest {
     pub grants: BTreeMap<String, String>,
     /// The directories that it asks for, by the names that it knows them by.
     pub directories: BTreeMap<String, DirectoryRequest>,
+    /// What it says of its command, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<CommandManifest>,
     /// The keys of its configuration.
     pub config: BTreeMap<String, ConfigKey>,
     #[serde(skip)]
@@ -93,6 +105,7 @@ impl Manifest {
             isolation: vec![Isolation::Worker],
             grants: BTreeMap::new(),
             directories: BTreeMap::new(),
+            command: None,
             config: BTreeMap::new(),
             source: Source::Assumed,
         }
@@ -459,6 +472,7 @@ struct RawManifest {
     plugin: RawPlugin,
     #[serde(default)]
     grants: RawGrants,
+    command: Option<command::RawCommand>,
     #[serde(default)]
     config: BTreeMap<String, RawConfigKey>,
 }
@@ -525,6 +539,7 @@ impl RawManifest {
             isolation.push(Isolation::default());
         }
         let (grants, directories) = self.grants.check()?;
+        let command = self.command.map(command::RawCommand::check).transpose()?;
         let mut config = BTreeMap::new();
         for (key, raw) in self.config {
             check_name(&format!("config.{key}"), &key)?;
@@ -539,6 +554,7 @@ impl RawManifest {
             isolation,
             grants,
             directories,
+            command,
             config,
             source: Source::Written,
         })

@@ -110,7 +110,23 @@ fn a_bad_manifest_is_refused_with_file_key_and_reason() {
         ),
         (
             &format!("{head}[grant]\n"),
-            "unknown field `grant`, expected one of `plugin`, `grants`, `config`",
+            "unknown field `grant`, expected one of `plugin`, `grants`, `command`, `config`",
+        ),
+        (
+            &format!("{head}[command]\nread = []\n"),
+            "f:5: unknown field `read`, expected one of `usage`, `reads`, `writes`, `values`, `name-servers`",
+        ),
+        (
+            &format!("{head}[command]\nwrites = [\"-output\"]\n"),
+            "f: `command.writes`: `-output` does not say where a file is named",
+        ),
+        (
+            &format!("{head}[command]\nvalues = [\"H\"]\n"),
+            "f: `command.values`: `H` is no option",
+        ),
+        (
+            &format!("{head}[command]\nname-servers = \"\"\n"),
+            "f: `command.name-servers`: says nothing about why",
         ),
         (
             &format!("{head}[grants]\nconect = \"x\"\n"),

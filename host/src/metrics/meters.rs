@@ -119,6 +119,10 @@ label! {
         Completed = "completed",
         /// The service goes away.
         Draining = "draining",
+        /// A command starts.
+        Start = "start",
+        /// A command is told of a signal.
+        Signalled = "signalled",
         /// Which states it knows.
         Formats = "formats",
         /// Its state is wanted.

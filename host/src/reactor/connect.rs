@@ -268,8 +268,18 @@ fn late(what: &str, limit: Duration) -> OperationError {
     OperationError::new(ErrorKind::Timeout, format!("no {what} within {limit:?}"))
 }
 
+/// `what` ends with what `--allow-connect` takes.
 fn denied(what: &str) -> OperationError {
-    let message = format!("{what} is not granted; the operator may grant it with --allow-connect");
+    let grant = what.rsplit("://").next().unwrap_or(what);
+    let grant = grant.split('?').next().unwrap_or(grant);
+    let port = if what.contains("://") || what.starts_with("unix:") {
+        ""
+    } else {
+        ":*"
+    };
+    let message = format!(
+        "{what} is not granted; the operator may grant it with --allow-connect {grant}{port}"
+    );
     OperationError::new(ErrorKind::Denied, message)
 }
 

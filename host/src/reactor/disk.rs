@@ -39,6 +39,11 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// Returns the count of open files.
+    pub(super) fn open_files(&self) -> &Arc<AtomicUsize> {
+        &self.open
+    }
+
     pub(super) fn new(limits: &Limits) -> Self {
         let bytes = limits.storage_bytes.min(Semaphore::MAX_PERMITS);
         Self {
@@ -61,7 +66,7 @@ pub(crate) enum Change {
 }
 
 /// What a thread came back with.
-enum Done {
+pub(super) enum Done {
     Nothing,
     Bytes(Vec<u8>),
     File(HostFile),
@@ -69,7 +74,7 @@ enum Done {
     Page(Page),
 }
 
-type Job = Result<Done, OperationError>;
+pub(super) type Job = Result<Done, OperationError>;
 
 // What can be asked of a directory.
 impl Holdings {
@@ -338,7 +343,7 @@ impl Holdings {
     }
 
     /// Holds the bytes of an operation until it is over. None if there are too many, and then it completes with `limit`.
-    fn hold(&self, id: Id, size: usize) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn hold(&self, id: Id, size: usize) -> Option<OwnedSemaphorePermit> {
         let size = u32::try_from(size.saturating_add(OPERATION_BYTES)).unwrap_or(u32::MAX);
         let held = self.disk.bytes.clone().try_acquire_many_owned(size);
         if held.is_err() {
@@ -373,7 +378,7 @@ impl Holdings {
     }
 
     /// Does something where waiting for a disk holds nobody up, after those before it in `order`.
-    fn in_thread(
+    pub(super) fn in_thread(
         self: &Rc<Self>,
         id: Id,
         held: OwnedSemaphorePermit,

@@ -1,7 +1,7 @@
 //! What the host holds for an instance, and keeps when the instance is swapped for another: its connections, and its operations in flight.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::{BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
     rc::Rc,
@@ -30,6 +30,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
+    command::Console,
     endpoint::Endpoint,
     files::HostFile,
     grants::Grants,
@@ -78,6 +79,8 @@ pub struct Holdings {
     results: RefCell<HashMap<Id, Found>>,
     pub(super) disk: Disk,
     pub(super) logins: Logins,
+    /// None unless this is a command.
+    pub(super) console: OnceCell<Rc<Console>>,
     changed: Notify,
     ended: Cell<bool>,
     /// Connections that are lost, and whose last bytes are on their way.
@@ -147,6 +150,7 @@ impl Holdings {
             results: RefCell::default(),
             disk,
             logins: Logins::default(),
+            console: OnceCell::new(),
             changed: Notify::new(),
             ended: Cell::new(false),
             lingering: Cell::new(0),
@@ -219,6 +223,7 @@ impl Holdings {
     pub(super) fn socket_closed(&self, id: Id) {
         self.sockets.borrow_mut().remove(&id);
         self.empty.notify_waiters();
+        self.look();
     }
 
     /// Returns the counters, which only this worker writes.
@@ -305,6 +310,14 @@ impl Holdings {
         self.lingering.set(self.lingering.get() + 1);
         if self.connections.borrow().is_empty() {
             self.empty.notify_waiters();
+            self.look();
+        }
+    }
+
+    /// A command may wait for nothing any more.
+    fn look(&self) {
+        if let Some(console) = self.console.get() {
+            console.look();
         }
     }
 
@@ -677,9 +690,20 @@ impl Holdings {
         let owner = operation
             .owner
             .and_then(|owner| self.connections.borrow().get(&owner).cloned());
+        if let (Some(console), Err(error)) = (self.console.get(), &outcome)
+            && error.kind == ErrorKind::Denied
+        {
+            console.note_refusal(&error.message);
+        }
         if let Some(handler) = self.handler() {
             handler.completed(owner.as_ref(), id, outcome);
         }
+        self.look();
+    }
+
+    /// Returns how many operations are in flight.
+    pub(super) fn operation_count(&self) -> usize {
+        self.operations.borrow().len()
     }
 
     /// Completes timers, and what was decided at once, until the instance ends.

@@ -21,6 +21,8 @@ mod holdings;
 
 mod accounts;
 
+mod command;
+
 mod connect;
 
 mod dial;

@@ -51,7 +51,7 @@ pub(crate) struct Slot {
 
 impl Space {
     /// Counts what is there, if that is limited.
-    pub(super) fn new(root: Arc<Dir>, quota: Quota) -> io::Result<Self> {
+    pub(crate) fn new(root: Arc<Dir>, quota: Quota) -> io::Result<Self> {
         let used = match quota.bytes {
             Some(_) => count(&root)?,
             None => 0,

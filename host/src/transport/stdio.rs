@@ -134,7 +134,7 @@ fn copy(name: &str, mut source: impl Read, mut target: impl Write) {
 }
 
 /// Somebody who shares a pipe or a terminal may have set `O_NONBLOCK` on it.
-fn patiently(mut step: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+pub(crate) fn patiently(mut step: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match step() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

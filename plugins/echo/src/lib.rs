@@ -1,12 +1,15 @@
 //! Echo: sends back what it receives ([RFC 862](https://www.rfc-editor.org/rfc/rfc862)).
 //!
-//! The smallest useful plugin, and the tutorial: read it from top to bottom. A plugin is a [`Protocol`], one value per connection, and a
+//! The smallest useful plugin, and the tutorial: read it from top to bottom. (`client.rs` is the other side, for later.) A plugin is a [`Protocol`], one value per connection, and a
 //! [`Factory`], one value that all connections of an instance share. The host calls them; they never see a socket, never wait and never
 //! touch anything but their [`Context`]. `plugin.toml` beside `src` says what the plugin is called, where it listens and what can be
 //! configured. `nethost build plugins/echo` makes the component, `nethost run plugins/echo.wasm` serves it.
 
+mod client;
+
 use std::cell::Cell;
 
+pub use client::Client;
 use nethost_sdk::{
     CloseReason, Config, Context, DatagramContext, DatagramProtocol, Datagrams, Factory, Origin,
     Protocol, Refusal, Swap, export_plugin, log,
@@ -164,5 +167,6 @@ fn counter(state: &[u8]) -> Result<u64, String> {
     }
 }
 
-// What makes this crate a plugin. Without `swap` for a protocol that does not implement it, and without `datagrams` for one that has none.
-export_plugin!(Echo, swap, datagrams: EchoDatagrams);
+// What makes this crate a plugin. Without `swap` for a protocol that does not implement it, without `datagrams` for one that has none, and without `command` for one that is no
+// client.
+export_plugin!(Echo, swap, datagrams: EchoDatagrams, command: Client);

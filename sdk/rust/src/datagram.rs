@@ -13,6 +13,7 @@ use crate::{
         types::{self, CloseReason},
     },
     connection::Address,
+    datagram_peer::Feed,
     deferred, executor, host, instance,
     protocol::{Context, Factory, Origin, Protocol},
     types::Error,
@@ -296,7 +297,15 @@ impl<D: DatagramProtocol> Protocol for DatagramsOnly<D> {
 pub(crate) struct Endpoint<D: DatagramProtocol> {
     socket: DatagramSocket,
     factory: Rc<RefCell<D::Factory>>,
-    protocol: RefCell<D>,
+    role: RefCell<Role<D>>,
+}
+
+/// What is behind a socket.
+enum Role<D> {
+    /// The plugin's protocol.
+    Protocol(D),
+    /// A task that awaits what comes.
+    Peer(Feed),
 }
 
 impl<D: DatagramProtocol> Endpoint<D> {
@@ -304,22 +313,26 @@ impl<D: DatagramProtocol> Endpoint<D> {
         let socket = DatagramSocket::new(socket);
         // What endpoints start belongs to the instance, says the contract.
         executor::enter(None);
-        if let types::Origin::Dialed(operation) = origin {
-            deferred::dialed_socket(operation, &socket);
-        }
+        let feed = match origin {
+            types::Origin::Dialed(operation) => deferred::dialed_socket(operation, &socket),
+            _ => None,
+        };
         let factory = instance::factory::<D::Factory>();
-        let protocol = {
-            let cx = &mut DatagramContext {
-                socket: &socket,
-                factory: &mut *factory.borrow_mut(),
-            };
-            D::endpoint_made(cx, Origin::from_contract(origin))
+        let role = match feed {
+            Some(feed) => Role::Peer(feed),
+            None => {
+                let cx = &mut DatagramContext {
+                    socket: &socket,
+                    factory: &mut *factory.borrow_mut(),
+                };
+                Role::Protocol(D::endpoint_made(cx, Origin::from_contract(origin)))
+            }
         };
         executor::run_ready();
         Self {
             socket,
             factory,
-            protocol: RefCell::new(protocol),
+            role: RefCell::new(role),
         }
     }
 
@@ -329,21 +342,35 @@ impl<D: DatagramProtocol> Endpoint<D> {
     }
 
     pub(crate) fn received(&self, datagrams: &Datagrams) {
-        self.call(|protocol, cx| protocol.datagrams_received(cx, datagrams));
+        self.call(
+            |protocol, cx| protocol.datagrams_received(cx, datagrams),
+            |feed| feed.received(datagrams),
+        );
     }
 
     pub(crate) fn closed(&self, reason: CloseReason) {
-        self.call(|protocol, cx| protocol.closed(cx, reason));
+        let told = reason.clone();
+        self.call(
+            |protocol, cx| protocol.closed(cx, told),
+            |feed| feed.closed(&reason),
+        );
     }
 
-    fn call(&self, call: impl FnOnce(&mut D, &mut DatagramContext<'_, D::Factory>)) {
+    fn call(
+        &self,
+        protocol: impl FnOnce(&mut D, &mut DatagramContext<'_, D::Factory>),
+        peer: impl FnOnce(&Feed),
+    ) {
         executor::enter(None);
-        {
-            let cx = &mut DatagramContext {
-                socket: &self.socket,
-                factory: &mut *self.factory.borrow_mut(),
-            };
-            call(&mut self.protocol.borrow_mut(), cx);
+        match &mut *self.role.borrow_mut() {
+            Role::Protocol(endpoint) => {
+                let cx = &mut DatagramContext {
+                    socket: &self.socket,
+                    factory: &mut *self.factory.borrow_mut(),
+                };
+                protocol(endpoint, cx);
+            }
+            Role::Peer(feed) => peer(feed),
         }
         executor::run_ready();
     }

@@ -18,6 +18,7 @@ use crate::{
     clock,
     connection::{Address, ConnectionId},
     datagram::DatagramSocket,
+    datagram_peer::{DatagramPeer, Feed},
     executor::{self, Kind, Task},
     host, log,
     stream::Stream,
@@ -93,6 +94,20 @@ pub fn connect_datagrams(endpoint: &str) -> Deferred<DatagramSocket> {
             let socket = operation.0.socket.take().map(|it| it.downcast());
             let socket = socket.and_then(Result::ok).map(|it| *it);
             socket.ok_or_else(|| closed("it is a connection, or closed already"))
+        }),
+    }
+}
+
+/// Makes a socket for datagrams with one peer and gives it as a [`DatagramPeer`]; the protocol for datagrams is not told of it.
+pub(crate) fn connect_datagram_peer(endpoint: &str) -> Deferred<DatagramPeer> {
+    let operation = Operation::started(host::connect(endpoint), Purpose::DatagramPeer);
+    Deferred {
+        id: Some(operation.id()),
+        future: Box::pin(async move {
+            operation.outcome().await?;
+            let peer = operation.0.socket.take().map(|it| it.downcast());
+            let peer = peer.and_then(Result::ok).map(|it| *it);
+            peer.ok_or_else(|| closed("it is a connection, or closed already"))
         }),
     }
 }
@@ -353,12 +368,16 @@ pub(crate) fn dialed(id: u64, connection: ConnectionId) -> Option<Rc<State>> {
     Some(state)
 }
 
-/// The socket that an operation asked for is there.
-pub(crate) fn dialed_socket(id: u64, socket: &DatagramSocket) {
-    let state = OPERATIONS.with_borrow(|operations| operations.by_id.get(&id).cloned());
-    if let Some(state) = state {
-        state.socket.replace(Some(Box::new(socket.clone())));
+/// The socket that an operation asked for is there. Returns what is to be fed, if that is no endpoint of the plugin's protocol.
+pub(crate) fn dialed_socket(id: u64, socket: &DatagramSocket) -> Option<Feed> {
+    let state = OPERATIONS.with_borrow(|operations| operations.by_id.get(&id).cloned())?;
+    if state.purpose == Purpose::DatagramPeer {
+        let (peer, feed) = DatagramPeer::new(socket);
+        state.socket.replace(Some(Box::new(peer)));
+        return Some(feed);
     }
+    state.socket.replace(Some(Box::new(socket.clone())));
+    None
 }
 
 /// A session is gone, and with it, in the host, every operation that was started in one of its callbacks. Its tasks are dropped already;
@@ -442,7 +461,7 @@ pub(crate) struct State {
     pub(crate) purpose: Purpose,
     connection: Cell<Option<ConnectionId>>,
     pub(crate) stream: RefCell<Option<Stream>>,
-    /// A [`DatagramSocket`], and not by its name: what drops one imports `datagram`, and a plugin imports only what it uses.
+    /// A [`DatagramSocket`] or a [`DatagramPeer`], and not by its name: what drops one imports `datagram`, and a plugin imports only what it uses.
     socket: RefCell<Option<Box<dyn Any>>>,
     outcome: RefCell<Option<Result<Value, Error>>>,
     waker: RefCell<Option<Waker>>,
@@ -455,6 +474,8 @@ pub(crate) enum Purpose {
     Session,
     /// A [`Stream`].
     Stream,
+    /// A [`DatagramPeer`].
+    DatagramPeer,
     /// It asks for none.
     Other,
 }

@@ -6,13 +6,14 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
+    future::poll_fn,
     ops::RangeInclusive,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -30,6 +31,41 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
 /// Runs a future beside the callbacks that belongs to the instance, whoever starts it, and so outlives the session.
 pub fn spawn_for_instance(future: impl Future<Output = ()> + 'static) -> Task {
     start(future, None, Kind::Busy)
+}
+
+/// Runs two futures at the same time, until both have succeeded or one has failed; the other is dropped then.
+pub async fn try_join<A, B, E>(
+    one: impl Future<Output = Result<A, E>>,
+    other: impl Future<Output = Result<B, E>>,
+) -> Result<(A, B), E> {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let (mut first, mut second) = (None, None);
+    poll_fn(|cx| {
+        if first.is_none()
+            && let Poll::Ready(result) = one.as_mut().poll(cx)
+        {
+            match result {
+                Ok(value) => first = Some(value),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        if second.is_none()
+            && let Poll::Ready(result) = other.as_mut().poll(cx)
+        {
+            match result {
+                Ok(value) => second = Some(value),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        match (first.take(), second.take()) {
+            (Some(first), Some(second)) => Poll::Ready(Ok((first, second))),
+            unfinished => {
+                (first, second) = unfinished;
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }
 
 /// A task that is cancelled when this is dropped, unless it was [detached](Self::detach).

@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use crate::{
     bindings::{
         exports::nethost::plugin::{
-            datagram_handler, deferred_handler, handler, session_swap_handler, swap_handler,
+            command_handler, datagram_handler, deferred_handler, handler, session_swap_handler,
+            swap_handler,
         },
         nethost::plugin::{
             datagram::{Packet, Socket},
@@ -14,16 +15,17 @@ use crate::{
             types::{CloseReason, Error, Origin},
         },
     },
+    command::{self, Command, Signal},
     datagram::{self, DatagramProtocol},
     instance,
     protocol::{Protocol, Refusal, Swap},
 };
 
-/// Exports a protocol, and `D`, its protocol for datagrams, if it has one; named by `export_plugin!` only.
+/// Exports a protocol, and its protocol for datagrams `D` and its command `C`, if it has them; named by `export_plugin!` only.
 #[derive(Debug)]
-pub struct Plugin<P, D>(PhantomData<(P, D)>);
+pub struct Plugin<P, D, C>(PhantomData<(P, D, C)>);
 
-impl<P: Protocol, D: 'static> handler::Guest for Plugin<P, D> {
+impl<P: Protocol, D: 'static, C: 'static> handler::Guest for Plugin<P, D, C> {
     type Session = Session<P>;
 
     fn configure(config: String) -> Result<(), String> {
@@ -61,8 +63,8 @@ impl<P: Protocol> handler::GuestSession for Session<P> {
     }
 }
 
-impl<P: Protocol, D: DatagramProtocol<Factory = P::Factory>> datagram_handler::Guest
-    for Plugin<P, D>
+impl<P: Protocol, D: DatagramProtocol<Factory = P::Factory>, C: 'static> datagram_handler::Guest
+    for Plugin<P, D, C>
 {
     type Endpoint = Endpoint<D>;
 }
@@ -84,13 +86,13 @@ impl<D: DatagramProtocol> datagram_handler::GuestEndpoint for Endpoint<D> {
     }
 }
 
-impl<P: Protocol, D: 'static> deferred_handler::Guest for Plugin<P, D> {
+impl<P: Protocol, D: 'static, C: 'static> deferred_handler::Guest for Plugin<P, D, C> {
     fn completed(id: u64, outcome: Result<Value, Error>) {
         instance::completed(id, outcome.map_err(Into::into));
     }
 }
 
-impl<P: Swap, D: 'static> swap_handler::Guest for Plugin<P, D> {
+impl<P: Swap, D: 'static, C: 'static> swap_handler::Guest for Plugin<P, D, C> {
     fn formats() -> Vec<String> {
         P::FORMATS
             .iter()
@@ -107,7 +109,7 @@ impl<P: Swap, D: 'static> swap_handler::Guest for Plugin<P, D> {
     }
 }
 
-impl<P: Swap, D: 'static> session_swap_handler::Guest for Plugin<P, D> {
+impl<P: Swap, D: 'static, C: 'static> session_swap_handler::Guest for Plugin<P, D, C> {
     fn save_session(
         session: handler::SessionBorrow<'_>,
         format: String,
@@ -126,6 +128,22 @@ impl<P: Swap, D: 'static> session_swap_handler::Guest for Plugin<P, D> {
     ) -> Result<handler::Session, String> {
         let session = instance::Session::<P>::restore(connection, &format, &state)?;
         Ok(handler::Session::new(Session(session)))
+    }
+}
+
+impl<P: Protocol, D: 'static, C: Command<Factory = P::Factory>> command_handler::Guest
+    for Plugin<P, D, C>
+{
+    fn start(arguments: Vec<String>) {
+        command::start::<C>(arguments);
+    }
+
+    fn signalled(signal: Signal) -> command_handler::Reaction {
+        if command::signalled(signal) {
+            command_handler::Reaction::Handled
+        } else {
+            command_handler::Reaction::Ends
+        }
     }
 }
 

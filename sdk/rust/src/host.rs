@@ -8,10 +8,15 @@ pub(crate) use crate::bindings::nethost::plugin::{
     accounts::{anonymous_granted, external, scram_final, scram_first, take_account, verify},
     bulk::{progress, receive_file, send_file, splice},
     clock::{monotonic, wall},
+    command::{
+        exit, is_terminal, name_servers, open as open_named, read_input, terminal_size,
+        wants_colour, write as write_output, written,
+    },
     datagram::Socket,
     deferred::{after, cancel, connect, keep, resolve, take_addresses},
     log::write as log,
     metrics::{Counter, Gauge, Histogram},
+    progress::Bar,
     random::{get_bytes as random_bytes, get_u64 as random_u64},
     storage::{Directory, File, named_directory, named_file, take_file, take_metadata, take_page},
     transport::{Connection, Group},
@@ -23,6 +28,11 @@ pub(crate) use crate::testing::accounts::{
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::bulk::{
     File, named_file, progress, receive_file, send_file, splice,
+};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use crate::testing::command::{
+    Bar, exit, is_terminal, name_servers, open_named, read_input, terminal_size, wants_colour,
+    write_output, written,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::disk::{

@@ -13,6 +13,7 @@
 //! | begin TLS in the middle of a dialogue | [`Connection::start_tls`], which says what to throw away; [`TlsInfo`] |
 //! | send, receive or relay much, without touching it | [`File`], [`Extent`], [`bulk`] |
 //! | read, write, list and watch files in a directory | [`Directory`], [`File`] |
+//! | be a client that is run as a command (`nethost exec`) | [`command`], [`DatagramPeer`] |
 //! | find lines and messages in the bytes | [`framing`] |
 //! | wait, connect, look up names | [`after`], [`connect`], [`resolve`]: a [`Deferred`] each |
 //! | do something again and again, try again ever later | [`LoopingCall`], [`Backoff`] |
@@ -101,6 +102,7 @@ mod protocol;
 
 mod connection;
 mod datagram;
+mod datagram_peer;
 mod tls;
 
 mod export;
@@ -111,6 +113,8 @@ mod deferred;
 mod executor;
 mod looping_call;
 mod stream;
+
+pub mod command;
 
 pub mod accounts;
 pub mod bulk;
@@ -145,8 +149,9 @@ pub use datagram::{
     Datagram, DatagramContext, DatagramProtocol, DatagramSocket, Datagrams, DatagramsOnly, Iter,
     SocketId,
 };
+pub use datagram_peer::{DatagramPeer, MAX_WAITING};
 pub use deferred::{Deferred, OperationId, after, connect, connect_datagrams, resolve};
-pub use executor::{Task, spawn, spawn_for_instance};
+pub use executor::{Task, spawn, spawn_for_instance, try_join};
 pub use instance::{with_factory, with_session};
 pub use looping_call::LoopingCall;
 pub use protocol::{Context, Factory, Origin, Protocol, Refusal, Swap};
@@ -154,6 +159,6 @@ pub use storage::{
     Directory, DirectoryEntry, DirectoryPage, File, FileKind, FileLock, FileMetadata, FileOpening,
     MAX_TRANSFER,
 };
-pub use stream::{MAX_BUFFERED, Serve, Served, Stream};
+pub use stream::{MAX_BUFFERED, Serve, Served, Stream, StreamReader, StreamWriter};
 pub use tls::{TlsInfo, TlsRole};
 pub use types::Error;

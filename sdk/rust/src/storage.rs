@@ -65,6 +65,10 @@ impl File {
         deferred::nothing(self.0.lock(lock))
     }
 
+    pub(crate) fn new(raw: host::File) -> Self {
+        Self(raw)
+    }
+
     pub(crate) fn raw(&self) -> &host::File {
         &self.0
     }

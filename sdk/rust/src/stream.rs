@@ -72,6 +72,11 @@ impl Stream {
         Ok(())
     }
 
+    /// Its two directions, for two futures at the same time ([`try_join`](crate::try_join())).
+    pub fn split(&mut self) -> (StreamReader<'_>, StreamWriter<'_>) {
+        (StreamReader(self), StreamWriter(self))
+    }
+
     pub(crate) fn new(connection: &Connection) -> (Self, Feed) {
         let shared = Rc::new(Shared::default());
         let stream = Self {
@@ -133,6 +138,39 @@ impl Stream {
             self.connection.shutdown_write();
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// What comes of a [`Stream`].
+#[derive(Debug)]
+pub struct StreamReader<'a>(&'a Stream);
+
+impl StreamReader<'_> {
+    /// Reads some bytes; 0 at the end of the stream.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| self.0.poll_read_into(cx, buffer)).await
+    }
+}
+
+/// What goes into a [`Stream`].
+#[derive(Debug)]
+pub struct StreamWriter<'a>(&'a Stream);
+
+impl StreamWriter<'_> {
+    /// Writes all of these bytes.
+    pub async fn write_all(&mut self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let written = poll_fn(|cx| self.0.poll_write_from(cx, data)).await?;
+            data = data.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Sends what was written, then the end of the stream. Reading goes on.
+    pub fn shutdown(&mut self) {
+        if !self.0.shared.write_closed.replace(true) {
+            self.0.connection.shutdown_write();
+        }
     }
 }
 

@@ -129,6 +129,11 @@ impl Connection {
         self.id
     }
 
+    /// Returns whether the plugin has closed it, and what is queued goes out.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.phase.get() == Phase::Closing
+    }
+
     /// Returns this side's address.
     pub fn local(&self) -> &Address {
         &self.local

@@ -145,6 +145,10 @@ impl File {
         }
     }
 
+    pub(crate) fn stored(&self) -> &Rc<Stored> {
+        &self.stored
+    }
+
     pub(crate) fn size(&self) -> Result<u64, types::Error> {
         Ok(self.stored.contents.borrow().len() as u64)
     }

@@ -1,6 +1,8 @@
 //! Tests without wasm, sockets and sleep: [`Host`] runs a [`Protocol`](crate::Protocol) natively, with a clock that the test moves;
 //! [`play_directory`] plays whole dialogues.
 //!
+//! A [command](crate::command) runs with [`Host::run`], its standard input, output and exit code under the test's control.
+//!
 //! # Transcripts
 //!
 //! A dialogue is a text file, one step a line:
@@ -37,6 +39,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod bulk;
+pub(crate) mod command;
 pub(crate) mod disk;
 mod host;
 pub(crate) mod metrics;

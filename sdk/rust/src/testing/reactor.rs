@@ -11,6 +11,7 @@ use std::{
 use super::{
     accounts::Logins,
     bulk::{self, Move, Stored},
+    command::{self, Console},
     disk::{Folder, Found, Watch},
     metrics::Metrics,
 };
@@ -46,6 +47,7 @@ pub(crate) fn cancel(id: u64) {
         reactor.resolves.remove(&id);
         reactor.moves.remove(&id);
         reactor.watches.remove(&id);
+        command::cancel(&mut reactor.console, id);
         // A file that is dropped here touches nothing of the reactor's.
         reactor.found.remove(&id);
     });
@@ -569,6 +571,7 @@ pub(crate) struct Reactor {
     pub(crate) found: HashMap<u64, Found>,
     pub(crate) moves: BTreeMap<u64, Move>,
     pub(crate) logins: Logins,
+    pub(crate) console: Console,
     pub(crate) metrics: Metrics,
     /// What came to something, and is told when the callback has returned.
     pub(crate) finished: VecDeque<(u64, Result<Value, Error>)>,

@@ -1,5 +1,6 @@
 //! A host for tests.
 
+mod commands;
 mod datagrams;
 mod grants;
 
@@ -17,6 +18,7 @@ pub use grants::Grants;
 use super::{
     accounts::Users,
     bulk::{Access, error},
+    command,
     disk::Folder,
     reactor::{self, Connection, Ending, Intake, Sink, Step, Wire},
 };
@@ -381,6 +383,8 @@ impl<P: Protocol> Host<P> {
                 + closed
                     .map(|bound| bound.close(CloseReason::ClosedHere))
                     .count();
+            command::feed();
+            command::drain();
             let due = reactor::with(|reactor| {
                 if let Some(finished) = reactor.finished.pop_front() {
                     return Some(finished);
