@@ -9,6 +9,7 @@
 //! and `RESOLVE_NO_MAGICLINKS`) it resolves them within the directory's descriptor, so that there is no moment between looking and opening; elsewhere
 //! cap-std walks the path component by component with `O_NOFOLLOW`. A mount point in the directory is a part of it: it is the operator who mounts.
 
+mod count;
 pub(crate) mod directory;
 mod error;
 mod grant;
