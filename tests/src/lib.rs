@@ -7,6 +7,7 @@
 //! * [`tls`]: certificates, and TLS clients of others.
 //! * [`scripted`]: the other end of the guest that does what it is told.
 //! * [`disk`]: a directory that is granted to it.
+//! * [`full`]: a listener that keeps who connects waiting.
 //! * [`names`]: a name server that answers what it is told to.
 //! * [`places`]: where the host's program, plugins and guests are.
 //! * [`random`]: the same numbers at every run.
@@ -14,6 +15,7 @@
 pub mod client;
 pub mod dialogue;
 pub mod disk;
+pub mod full;
 pub mod host;
 pub mod names;
 pub mod places;

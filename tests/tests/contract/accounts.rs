@@ -205,6 +205,40 @@ fn whoever_fails_too_often_is_refused_for_a_time() {
     is_taken(&mut plugin, &format!("@{other} verify ann secret"), account);
 }
 
+/// Ten peers guess eight times each, more than may wait, and all at once.
+#[test]
+fn a_flood_of_guesses_keeps_nobody_else_out() {
+    let place = Place::with_ann("flood");
+    let mut plugin = place.start();
+    let peers: Vec<_> = (1..=10)
+        .map(|peer| connect_from(&mut plugin, &format!("192.0.2.{peer}")))
+        .collect();
+    let (_client, ann) = connect_from(&mut plugin, "192.0.2.99");
+    let guesses = peers
+        .iter()
+        .flat_map(|(_, id)| vec![format!("@{id} verify ann wrong"); 8])
+        .collect::<Vec<_>>();
+    let start = Instant::now();
+    plugin.run(&format!("{}; @{ann} verify ann secret", guesses.join("; ")));
+    let ids: Vec<u64> = (0..=guesses.len())
+        .map(|_| plugin.event("started ").parse().unwrap())
+        .collect();
+    let right = ids.last().unwrap();
+    assert_eq!(plugin.event(&format!("completed {right}")), "ready");
+    // Hers was hashed after those under way, and before those that waited: the worker served her all the while, and others had their answer at once.
+    let time = start.elapsed();
+    let busy = plugin
+        .events()
+        .iter()
+        .filter(|event| event.contains("error busy too many passwords wait"))
+        .count();
+    assert!(busy >= 12, "{busy}");
+    // 64 would take a third of a second on four idle cores, here often more; nobody was told yet that a guess was wrong.
+    assert!(time < Duration::from_secs(1), "{time:?}");
+    let account = plugin.ask(&format!("take-account {right}"));
+    assert_eq!(account, "ann staff,admin people/ann");
+}
+
 #[test]
 fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
     let place = Place::with_ann("change");
