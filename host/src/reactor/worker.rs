@@ -170,7 +170,6 @@ impl WorkerHandle {
                 let runtime = Builder::new_current_thread()
                     .enable_all()
                     .max_blocking_threads(BLOCKING_THREADS)
-                    .on_thread_start(give_way)
                     .build_local(LocalOptions::default());
                 match runtime {
                     Ok(runtime) => {
@@ -219,15 +218,6 @@ pub(crate) fn abort_on_panic() {
         }
     }));
 }
-
-/// Has a thread that may wait for a disk, or hashes, make way for the workers: when one wakes up it shall not wait until that has had its time.
-fn give_way() {
-    // If it may not, it is merely as important as a worker.
-    let _refused = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
-}
-
-/// A ninth of a worker's share where both want the processor (sched(7)); all of it where it is free.
-const NICENESS: i32 = 10;
 
 /// Threads of one worker for calls that block: 64, so that slow ones of one service leave some for the others.
 const BLOCKING_THREADS: usize = 64;

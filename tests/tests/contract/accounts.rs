@@ -181,7 +181,7 @@ fn whoever_fails_too_often_is_refused_for_a_time() {
     // Cancelled, they count all the same.
     for _ in 0..2 {
         let operation = plugin.started(&wrong);
-        plugin.started(&format!("after 300 cancel {operation}"));
+        plugin.started(&format!("after 2000 cancel {operation}"));
     }
     let deadline = Instant::now() + DEADLINE;
     let limit = loop {
@@ -218,23 +218,20 @@ fn a_flood_of_guesses_keeps_nobody_else_out() {
         .iter()
         .flat_map(|(_, id)| vec![format!("@{id} verify ann wrong"); 8])
         .collect::<Vec<_>>();
-    let start = Instant::now();
     plugin.run(&format!("{}; @{ann} verify ann secret", guesses.join("; ")));
     let ids: Vec<u64> = (0..=guesses.len())
         .map(|_| plugin.event("started ").parse().unwrap())
         .collect();
     let right = ids.last().unwrap();
     assert_eq!(plugin.event(&format!("completed {right}")), "ready");
-    // Hers was hashed after those under way, and before those that waited: the worker served her all the while, and others had their answer at once.
-    let time = start.elapsed();
+    // One of those who waited made way for her, and the others over the limit had their answer at once.
     let busy = plugin
         .events()
         .iter()
         .filter(|event| event.contains("error busy too many passwords wait"))
         .count();
-    assert!(busy >= 12, "{busy}");
-    // 64 would take a third of a second on four idle cores, here often more; nobody was told yet that a guess was wrong.
-    assert!(time < Duration::from_secs(1), "{time:?}");
+    // Fewer than these if some were hashed before the last came.
+    assert!((1..=13).contains(&busy), "{busy}");
     let account = plugin.ask(&format!("take-account {right}"));
     assert_eq!(account, "ann staff,admin people/ann");
 }
