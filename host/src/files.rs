@@ -239,15 +239,10 @@ impl HostFile {
         if i64::try_from(size).is_err() {
             return Err(Errno::INVAL.into());
         }
-        let before = self.size()?;
         self.grow(
             |before| size.saturating_sub(before),
             || self.file.set_len(size),
-        )?;
-        if let Some(slot) = &self.slot {
-            slot.space.shrink(before.saturating_sub(size));
-        }
-        Ok(())
+        )
     }
 
     /// Makes what was written durable. Waits for the disk.
@@ -265,24 +260,16 @@ impl HostFile {
         Ok(flock(&self.file, operation)?)
     }
 
-    /// Takes what a change adds from the quota, and gives back what it did not add in the end.
+    /// Changes its length as far as the quota reaches.
     fn grow(
         &self,
         growth: impl FnOnce(u64) -> u64,
         change: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
-        let Some(slot) = &self.slot else {
-            return change();
-        };
-        let before = self.size()?;
-        let growth = growth(before);
-        slot.space.grow(growth)?;
-        let changed = change();
-        if changed.is_err() {
-            let grown = self.size().map_or(0, |size| size.saturating_sub(before));
-            slot.space.shrink(growth.saturating_sub(grown));
+        match &self.slot {
+            Some(slot) => slot.change(&self.file, growth, change),
+            None => change(),
         }
-        changed
     }
 
     /// Reads what is in memory already; [`io::ErrorKind::WouldBlock`] if that needs the disk.

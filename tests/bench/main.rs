@@ -4,6 +4,7 @@
 //! spread. A benchmark is not a test: it prints, and fails only when it cannot measure.
 
 mod boundary;
+mod disk;
 mod idle;
 mod load;
 mod send_file;
@@ -27,6 +28,8 @@ struct Bench {
 enum What {
     /// The cost of the sandbox: calls, instances, echo over loopback against the same reactor with native sessions, memory of idle connections
     Boundary(boundary::Options),
+    /// How long an echo takes beside a plugin on the same worker that moves 100 MB/s to and from files
+    Disk(disk::Options),
     /// A file through `send-file`, against nginx's sendfile
     SendFile(send_file::Options),
     /// UDP: packets a second of the echo plugin against a plain native echo with recvmmsg and sendmmsg
@@ -45,6 +48,7 @@ enum What {
 fn main() -> anyhow::Result<()> {
     match Bench::parse().what {
         What::Boundary(options) => boundary::run(&options),
+        What::Disk(options) => disk::run(&options),
         What::SendFile(options) => send_file::run(&options),
         What::Udp(options) => udp::run(&options),
         What::Serve(options) => server::run(&options),

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     rc::Rc,
     sync::Arc,
@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use clap::ValueEnum as _;
 use nethost::{
     engine::Engine,
+    files::FileMode,
     grants::Grants,
     limits::Limits,
     manifest::Isolation,
@@ -23,6 +24,7 @@ use nethost::{
         Program, SessionKey, Socket,
     },
     service::{Host, NativeProtocol, Protocol, ServiceSpec},
+    storage::{DirectoryGrant, Quota},
 };
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -40,6 +42,12 @@ pub(crate) struct Options {
     /// What to listen for
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
+    /// A second plugin, on the same worker
+    #[arg(long, requires = "folder")]
+    beside: Option<PathBuf>,
+    /// The directory that the second plugin is granted as `d`
+    #[arg(long)]
+    folder: Option<PathBuf>,
 }
 
 /// What a server serves.
@@ -131,8 +139,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                 isolation: Isolation::Worker,
             })
             .await?;
+        let beside = match (&options.beside, &options.folder) {
+            (Some(plugin), Some(folder)) => Some(host.serve(beside(plugin, folder)?).await?),
+            _ => None,
+        };
         let mut output = std::io::stdout().lock();
-        for url in service.listening() {
+        let urls = service.listening();
+        for url in urls
+            .iter()
+            .chain(beside.iter().flat_map(|it| it.listening()))
+        {
             let address = url.split_once("://").map_or(&**url, |(_, address)| address);
             writeln!(output, "{address}")?;
         }
@@ -141,7 +157,28 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         // The benchmark that started this closes standard input when it is done, or dies.
         std::io::stdin().lock().read_to_end(&mut Vec::new())?;
         service.drain(Duration::ZERO).await;
+        if let Some(beside) = beside {
+            beside.drain(Duration::ZERO).await;
+        }
         Ok(())
+    })
+}
+
+/// A second service, with a directory.
+fn beside(plugin: &Path, folder: &Path) -> anyhow::Result<ServiceSpec> {
+    let grant = DirectoryGrant {
+        name: "d".to_owned(),
+        path: folder.to_owned(),
+        mode: None,
+    };
+    let directory = grant.open(FileMode::ReadWrite, Quota::default())?;
+    let mut program = program();
+    program.grants.directories.insert(grant.name, directory);
+    Ok(ServiceSpec {
+        program,
+        protocol: plugin_protocol(plugin)?,
+        listen: vec!["tcp://127.0.0.1:0".parse()?],
+        isolation: Isolation::Service,
     })
 }
 
@@ -156,7 +193,7 @@ pub(crate) fn program() -> Program {
     }
 }
 
-fn plugin_protocol(path: &std::path::Path) -> anyhow::Result<Protocol> {
+fn plugin_protocol(path: &Path) -> anyhow::Result<Protocol> {
     let engine = Engine::new().map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let plugin = Plugin::load(&engine, path)?;
     let config = serde_json::Value::Object(plugin.manifest.config(&[])?).to_string();
@@ -182,11 +219,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server on a core and waits until it listens.
-    pub(crate) fn start(
-        kind: Kind,
-        plugin: Option<&std::path::Path>,
-        core: usize,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn start(kind: Kind, plugin: Option<&Path>, core: usize) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         let kind = kind.to_possible_value().context("a kind")?;
         command.args(["serve", "--core", &core.to_string()]);
@@ -194,6 +227,24 @@ impl Server {
         if let Some(plugin) = plugin {
             command.arg("--plugin").arg(plugin);
         }
+        Self::run(command)
+    }
+
+    /// Starts a plugin on a core, and beside it on the same worker one with a directory, whose address is the last.
+    pub(crate) fn start_with_disk(
+        plugin: &Path,
+        (beside, folder): (&Path, &Path),
+        core: usize,
+    ) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["serve", "--core", &core.to_string()]);
+        command.arg("--plugin").arg(plugin);
+        command.arg("--beside").arg(beside);
+        command.arg("--folder").arg(folder);
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> anyhow::Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -24,13 +24,19 @@ impl Disk {
 
     /// Makes one with this mode, and more arguments.
     pub fn with(name: &str, mode: &str, change: impl FnOnce(Run) -> Run) -> Self {
+        Self::prepared(name, mode, |run, _| change(run))
+    }
+
+    /// As before; what changes the run knows the scratch folder as well.
+    pub fn prepared(name: &str, mode: &str, change: impl FnOnce(Run, &Path) -> Run) -> Self {
         let folder = places::scratch(&format!("disk-{name}"));
         for part in ["inside", "outside"] {
             fs::create_dir(folder.join(part)).expect("a scratch folder");
         }
         fs::write(folder.join("outside/secret"), "secret").expect("a scratch file");
         let grant = format!("d={}{mode}", folder.join("inside").display());
-        let mut plugin = Scripted::start_with(|run| change(run.arguments(["--dir", &grant])));
+        let mut plugin =
+            Scripted::start_with(|run| change(run.arguments(["--dir", &grant]), &folder));
         plugin.ask("dir-grant d");
         Self { folder, plugin }
     }

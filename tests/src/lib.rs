@@ -8,6 +8,7 @@
 //! * [`scripted`]: the other end of the guest that does what it is told.
 //! * [`disk`]: a directory that is granted to it.
 //! * [`metrics`]: the endpoint for metrics, and what it says.
+//! * [`full`]: a listener that keeps who connects waiting.
 //! * [`names`]: a name server that answers what it is told to.
 //! * [`places`]: where the host's program, plugins and guests are.
 //! * [`random`]: the same numbers at every run.
@@ -15,6 +16,7 @@
 pub mod client;
 pub mod dialogue;
 pub mod disk;
+pub mod full;
 pub mod host;
 pub mod metrics;
 pub mod names;

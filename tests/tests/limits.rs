@@ -6,19 +6,18 @@
 )]
 
 use std::{
-    net::{SocketAddr, TcpListener},
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use nethost::limits::Limits;
 use nethost_tests::{
-    client::{Client, End},
+    client::End,
+    full::full_listener,
     places::guest,
     scripted::{Scripted, pattern},
     service::Running,
 };
-use socket2::{Domain, Socket, Type};
 
 fn scripted(limits: Limits) -> Scripted<Running> {
     Scripted::on(Running::limited(limits, &guest("scripted")))
@@ -51,14 +50,8 @@ fn a_close_that_the_peer_does_not_take_in_time_is_aborted() {
 
 #[test]
 fn connections_that_are_being_made_count() {
-    // A listener whose queue is full answers nobody.
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    listener.bind(&any.into()).unwrap();
-    listener.listen(0).unwrap();
-    let listener: TcpListener = listener.into();
+    let (listener, _waiting) = full_listener("127.0.0.1", 0);
     let address = listener.local_addr().unwrap();
-    let _waiting = Client::tcp(address);
     let mut plugin = scripted(Limits {
         connections: 3,
         ..Limits::default()
@@ -149,8 +142,8 @@ fn an_operation_too_many_completes_with_limit() {
 
 #[test]
 fn an_attempt_to_connect_that_takes_too_long_times_out() {
-    let (listener, address) = full_listener();
-    let _waiting = Client::tcp(address);
+    let (listener, _waiting) = full_listener("127.0.0.1", 0);
+    let address = listener.local_addr().unwrap();
     let mut plugin = scripted(Limits {
         connect_time: Duration::from_millis(300),
         ..Limits::default()
@@ -161,17 +154,6 @@ fn an_attempt_to_connect_that_takes_too_long_times_out() {
     assert!(outcome.starts_with("error timeout "), "{outcome}");
     assert!(start.elapsed() >= Duration::from_millis(300));
     drop(listener);
-}
-
-/// A listener that answers one attempt, and no other until somebody accepts.
-fn full_listener() -> (TcpListener, SocketAddr) {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    listener.bind(&any.into()).unwrap();
-    listener.listen(0).unwrap();
-    let listener: TcpListener = listener.into();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn served(host: &Host) {
 fn every_guest_has_a_test() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = String::new();
-    for folder in ["tests", "tests/contract", "src"] {
+    for folder in ["tests", "tests/contract", "src", "bench"] {
         for entry in here.join(folder).read_dir().unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {
@@ -63,7 +63,7 @@ fn every_guest_has_a_test() {
     for name in folders(&here.join("guests")) {
         assert!(
             sources.contains(&format!("\"{name}\"")),
-            "no test names the guest {name}"
+            "no test and no benchmark names the guest {name}"
         );
     }
 }

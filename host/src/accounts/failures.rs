@@ -83,6 +83,13 @@ impl Failures {
         })
     }
 
+    /// Returns how many attempts of a peer are under way.
+    #[cfg(test)]
+    pub(super) fn under_way(&self, peer: Peer) -> u32 {
+        let records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        records.get(&peer).map_or(0, |record| record.attempts)
+    }
+
     fn with<T>(&self, peer: Peer, now: Instant, change: impl FnOnce(&mut Record) -> T) -> T {
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if records.len() >= MOST_PEERS && !records.contains_key(&peer) {
@@ -131,6 +138,11 @@ impl Record {
 }
 
 impl Attempt {
+    /// Returns whose it is.
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
+    }
+
     /// Counts a failure. Returns how long its answer is held back: 1, 2, 4, 8, 16 seconds, and no longer.
     pub(crate) fn failed(&self, now: Instant) -> Duration {
         let failures = self.all.with(self.peer, now, |record| {

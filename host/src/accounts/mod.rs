@@ -22,10 +22,12 @@
 //!
 //! A password is verified for every name, whether there is such a user or not: then against the hash of another user, always the same one, so that the
 //! time tells nothing. The answer to a failure is held back for 1, 2, 4, 8 and then 16 seconds; after ten failures a peer is refused until one is forgiven,
-//! which is one a minute; and it may have eight attempts under way. A peer is an IPv4 address or a /64 of IPv6; all connections without an
+//! which is one a minute; and it may have eight attempts under way. A guess counts, too, if nobody waits for its answer. A peer is an IPv4 address or a /64 of IPv6; all connections without an
 //! address are one. The table is of this service, and has 65,536 peers.
 //!
-//! A hash takes 19 MiB and some 20 ms on a thread of its own; [`HASHES`] at a time in the whole process, and [`WAITING`] may wait for their turn.
+//! A hash takes 19 MiB and some 20 ms on a thread of its own; [`HASHES`] at a time in the whole process, and [`WAITING`] may wait for their turn. The
+//! next turn is the peer's that hashes least, and when too many wait the peer that waits with most makes way, so that one that guesses much, or
+//! from few addresses, is in nobody's way.
 
 mod file;
 
@@ -35,6 +37,8 @@ mod scram;
 
 mod failures;
 
+mod turns;
+
 pub(crate) mod edit;
 
 mod watch;
@@ -42,10 +46,7 @@ mod watch;
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, LazyLock, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -56,7 +57,7 @@ pub(crate) use file::{Users, check_home, check_name};
 use password::PasswordHash;
 use scram::{ClientFirst, Exchange, Malformed, ScramKeys};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use turns::{Turn, Turns};
 
 use crate::{
     transport::Address,
@@ -216,7 +217,7 @@ impl Accounts {
         }
         let attempt = self.begin(peer)?;
         let users = self.users();
-        let permit = turn().await?;
+        let turn = turn(attempt.peer()).await?;
         let (found, hash) = match users.find(user) {
             Some((name, it)) if it.password.is_some() => (Some((name, it)), it.password.clone()),
             _ => (None, users.stand_in(user).cloned()),
@@ -225,19 +226,21 @@ impl Accounts {
             Some(hash) => hash,
             None => default_hash()?,
         };
-        // What is cancelled meanwhile goes on, and has its place until it ends.
+        let is_known = found.is_some();
+        // What is cancelled meanwhile goes on, has its place until it ends, and was an attempt: who hangs up before the answer has guessed as well.
         let hashing = tokio::task::spawn_blocking(move || {
-            let verified = hash.verify(&password);
-            drop(permit);
-            (verified, attempt)
+            let verified = hash.verify(&password) && is_known;
+            drop(turn);
+            let delay = (!verified).then(|| attempt.failed(Instant::now()));
+            (attempt, delay)
         });
-        let (verified, attempt) = hashing
+        let (attempt, delay) = hashing
             .await
             .map_err(|error| Refusal::Failed(error.to_string()))?;
-        let account = found
-            .filter(|_| verified)
-            .map(|(name, user)| Account::of(name, user));
-        conclude(attempt, account).await
+        match (delay, found) {
+            (None, Some((name, user))) => Ok(Account::of(name, user)),
+            (delay, _) => Err(hold_back(attempt, delay.unwrap_or_default()).await),
+        }
     }
 
     /// Finds out whose certificate a peer has shown, which was verified. Must be called on a worker.
@@ -352,19 +355,25 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Lets somebody in, or holds the answer back. The attempt is under way until then, even if nobody waits for the answer any more.
+/// Lets somebody in, or counts a failure and holds the answer back.
 async fn conclude(attempt: Attempt, account: Option<Account>) -> Result<Account, Refusal> {
     if let Some(account) = account {
         return Ok(account);
     }
     let delay = attempt.failed(Instant::now());
+    Err(hold_back(attempt, delay).await)
+}
+
+/// Returns the answer to a failure when it is time. The attempt is under way until then, even if nobody waits for the answer any more.
+async fn hold_back(attempt: Attempt, delay: Duration) -> Refusal {
     let held = tokio::task::spawn_local(async move {
         tokio::time::sleep(delay).await;
         drop(attempt);
     });
-    held.await
-        .map_err(|error| Refusal::Failed(error.to_string()))?;
-    Err(Refusal::Credentials)
+    match held.await {
+        Ok(()) => Refusal::Credentials,
+        Err(error) => Refusal::Failed(error.to_string()),
+    }
 }
 
 /// Returns whether somebody may act as this user: as itself alone.
@@ -373,22 +382,10 @@ fn is_same(users: &Users, name: &str, authorization: Option<&str>) -> bool {
 }
 
 /// Waits for a place to hash.
-async fn turn() -> Result<OwnedSemaphorePermit, Refusal> {
-    static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(HASHES)));
-    static QUEUE: AtomicUsize = AtomicUsize::new(0);
-    struct Queued;
-    impl Drop for Queued {
-        fn drop(&mut self) {
-            QUEUE.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-    let before = QUEUE.fetch_add(1, Ordering::Relaxed);
-    let _queued = Queued;
-    if before >= WAITING {
-        return Err(Refusal::Busy("too many passwords wait to be verified"));
-    }
-    let permit = PLACES.clone().acquire_owned().await;
-    permit.map_err(|error| Refusal::Failed(error.to_string()))
+async fn turn(peer: Peer) -> Result<Turn, Refusal> {
+    static TURNS: LazyLock<Arc<Turns>> = LazyLock::new(|| Turns::new(HASHES, WAITING));
+    let turn = TURNS.wait(peer).await;
+    turn.map_err(|_| Refusal::Busy("too many passwords wait to be verified"))
 }
 
 /// The hash to verify when no user has one.

@@ -100,3 +100,35 @@ fn the_iterations_of_a_user_that_is_not_there_are_the_usual_ones() {
     assert_eq!(users(&text).usual_iterations, 4096);
     assert_eq!(users("").usual_iterations, scram::ITERATIONS);
 }
+
+#[test]
+fn who_hangs_up_before_the_answer_has_guessed_as_well() {
+    let folder = std::env::temp_dir().join(format!("nethost-hang-up-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("users.toml");
+    fs::write(&path, ANN).unwrap();
+    let accounts = Accounts::load(&path, "test").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().build().unwrap();
+    let peer = Address::Path(None);
+    for _ in 0..10 {
+        runtime.block_on(async {
+            let verify = accounts.verify(&peer, "ann", "guess".to_owned());
+            tokio::select! {
+                biased;
+                it = verify => panic!("{it:?}"),
+                // It hashes by now.
+                () = std::future::ready(()) => {}
+            }
+        });
+        // Until it has.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while accounts.failures.under_way(Peer::Local) > 0 {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+    }
+    let refused = runtime.block_on(accounts.verify(&peer, "ann", "guess".to_owned()));
+    assert!(matches!(refused, Err(Refusal::Limited(_))), "{refused:?}");
+    fs::remove_dir_all(&folder).unwrap();
+}

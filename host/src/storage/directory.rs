@@ -21,7 +21,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Page, Quota, Slot, Space, list};
+use super::{Page, Quota, Slot, Space, list, quota::FileId};
 use crate::files::{FileMode, HostFile};
 
 /// A granted directory. Clones are the same.
@@ -96,7 +96,12 @@ impl Directory {
     }
 
     /// Opens a regular file, without waiting for anybody at the other end of what is none.
-    pub(crate) fn open(&self, path: &str, opening: Opening, slot: Slot) -> io::Result<HostFile> {
+    pub(crate) fn open(
+        &self,
+        path: &str,
+        opening: Opening,
+        mut slot: Slot,
+    ) -> io::Result<HostFile> {
         let mut options = OpenOptions::new();
         options
             .read(true)
@@ -106,6 +111,7 @@ impl Directory {
             .custom_flags(UNHURRIED.bits().cast_signed());
         let file = self.root.open_with(path, &options)?.into_std();
         check_regular(&file)?;
+        slot.hold(&file)?;
         let mode = match opening {
             Opening::Read => FileMode::ReadOnly,
             _ => FileMode::ReadWrite,
@@ -119,12 +125,17 @@ impl Directory {
     }
 
     /// Opens a file to be read if everything on its way is in memory; gives the slot back if not.
-    pub(crate) fn open_cached(&self, path: &str, slot: Slot) -> Result<io::Result<HostFile>, Slot> {
+    pub(crate) fn open_cached(
+        &self,
+        path: &str,
+        mut slot: Slot,
+    ) -> Result<io::Result<HostFile>, Slot> {
         let Some(opened) = self.resolve_cached(path, OFlags::RDONLY | UNHURRIED) else {
             return Err(slot);
         };
         Ok(opened.and_then(|file| {
             check_regular(&file)?;
+            slot.hold(&file)?;
             Ok(HostFile::new(file, FileMode::ReadOnly, Some(slot)))
         }))
     }
@@ -165,27 +176,35 @@ impl Directory {
 
     /// Renames an entry.
     pub(crate) fn rename(&self, old: &str, new: &str) -> io::Result<()> {
-        let freed = match (self.size_of(old), self.size_of(new)) {
+        let changing = self.space.change();
+        let replaced = changing.as_ref().and_then(|_| {
+            let (old, new) = (self.root.symlink_metadata(old), self.only_name(new)?);
             // The same file under both names stays as it is.
-            (Some((old, _)), Some((new, _))) if old == new => 0,
-            (_, Some((_, size))) => size,
-            (_, None) => 0,
-        };
+            let is_same = old.is_ok_and(|old| FileId::of_only_name(&old) == Some(new));
+            (!is_same).then_some(new)
+        });
         self.root.rename(old, &self.root, new)?;
-        self.space.shrink(freed);
+        if let (Some(changing), Some((id, size))) = (changing, replaced) {
+            changing.removed(id, size);
+        }
         Ok(())
     }
 
     /// Gives a file one more name.
     pub(crate) fn link(&self, old: &str, new: &str) -> io::Result<()> {
+        // Not while somebody removes what seems to be the only name.
+        let _changing = self.space.change();
         self.root.hard_link(old, &self.root, new)
     }
 
     /// Removes a file, or a link itself.
     pub(crate) fn remove_file(&self, path: &str) -> io::Result<()> {
-        let freed = self.size_of(path);
+        let changing = self.space.change();
+        let removed = changing.as_ref().and_then(|_| self.only_name(path));
         self.root.remove_file(path)?;
-        self.space.shrink(freed.map_or(0, |(_, size)| size));
+        if let (Some(changing), Some((id, size))) = (changing, removed) {
+            changing.removed(id, size);
+        }
         Ok(())
     }
 
@@ -237,14 +256,9 @@ impl Directory {
         }
     }
 
-    /// Returns number and length of a file that has no other name, if lengths matter.
-    fn size_of(&self, path: &str) -> Option<(u64, u64)> {
-        if !self.space.is_limited() {
-            return None;
-        }
-        let metadata = self.root.symlink_metadata(path).ok()?;
-        let counts = metadata.is_file() && metadata.nlink() == 1;
-        counts.then(|| (metadata.ino(), metadata.len()))
+    /// Returns number and length of a file that has this name and no other.
+    fn only_name(&self, path: &str) -> Option<(FileId, u64)> {
+        FileId::of_only_name(&self.root.symlink_metadata(path).ok()?)
     }
 }
 

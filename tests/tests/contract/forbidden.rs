@@ -3,11 +3,12 @@
 use std::net::TcpListener;
 
 use nethost_tests::{
+    full::full_listener,
     names::{Answer, Names, addresses, lasting},
     scripted::Scripted,
 };
 
-use crate::names::{full_listener, plugin, port, start};
+use crate::names::{plugin, port, start};
 
 #[test]
 fn a_name_that_resolves_to_this_machine() {

@@ -1,19 +1,17 @@
 //! Looking names up, and connecting to one of many addresses.
 
 use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, TcpListener},
     time::{Duration, Instant},
 };
 
 use nethost_tests::{
-    client::Client,
+    full::full_listener,
     host::Run,
     names::{Answer, Names, addresses, lasting},
     places::guest,
     scripted::Scripted,
 };
-use socket2::{Domain, Socket, Type};
 
 /// Starts a plugin with grants, separated by commas.
 pub(crate) fn start(grants: &str) -> Scripted {
@@ -25,26 +23,9 @@ pub(crate) fn plugin(names: &Names, grants: &str) -> Scripted {
     Scripted::start_with(|run| served(granted(run, grants), names))
 }
 
-/// Makes a listener that answers no further attempt, until somebody accepts; who waits there already is returned with it. Port 0 is a free one.
-pub(crate) fn full_listener(ip: &str, port: u16) -> (TcpListener, Client) {
-    let made = || {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        let ip: Ipv4Addr = ip.parse().map_err(io::Error::other)?;
-        listener.bind(&SocketAddr::from((ip, port)).into())?;
-        listener.listen(0)?;
-        Ok::<TcpListener, io::Error>(listener.into())
-    };
-    let listener = made().unwrap_or_else(|error| panic!("{ip}:{port}: {error}"));
-    let waiting = Client::tcp(address(&listener));
-    (listener, waiting)
-}
-
 pub(crate) fn port(listener: &TcpListener) -> u16 {
-    address(listener).port()
-}
-
-fn address(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().expect("a listener has an address")
+    let address = listener.local_addr();
+    address.expect("a listener has an address").port()
 }
 
 fn granted(run: Run, grants: &str) -> Run {

@@ -1,17 +1,14 @@
 //! Outbound connections and look-ups, and their grants.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    os::unix::net::UnixListener,
-};
+use std::{net::TcpListener, os::unix::net::UnixListener};
 
 use nethost_tests::{
     client::Client,
+    full::full_listener,
     host::Run,
     places::{guest, scratch},
     scripted::Scripted,
 };
-use socket2::{Domain, Socket, Type};
 
 use crate::mapped;
 
@@ -201,14 +198,8 @@ fn a_cancelled_connection_is_given_up() {
 
 #[test]
 fn an_attempt_that_hangs_is_given_up_with_its_session_or_when_it_is_cancelled() {
-    // A listener whose queue is full answers no further attempt, until somebody accepts.
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    listener.bind(&any.into()).unwrap();
-    listener.listen(0).unwrap();
-    let listener: TcpListener = listener.into();
+    let (listener, _waiting) = full_listener("127.0.0.1", 0);
     let address = listener.local_addr().unwrap();
-    let _waiting = Client::tcp(address);
 
     let mut plugin = Scripted::start_with(|run| run.arguments(["--allow-connect", "127.0.0.1:*"]));
     let (mut client, id) = plugin.connect();

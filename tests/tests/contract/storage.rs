@@ -351,12 +351,56 @@ fn a_quota_is_for_what_all_files_have_together() {
     assert_eq!(disk.open("a", "replace", "f"), "file");
     assert_eq!(disk.done("file-fill f 0 900"), "ok");
     assert_eq!(disk.done("dir-rename d b a"), "ok");
+    disk.plugin.run("file-close f");
     assert_eq!(disk.open("c", "create", "h"), "file");
     assert_eq!(disk.done("file-fill h 0 900"), "ok");
     assert_eq!(disk.done("file-append h x"), "full");
     assert_eq!(disk.done("dir-remove d c"), "ok");
     assert_eq!(disk.open("c", "create", "h"), "file");
     assert_eq!(disk.done("file-fill h 0 900"), "ok");
+}
+
+#[test]
+fn a_file_that_was_removed_counts_until_it_is_closed() {
+    let mut disk = Disk::with("quota-removed", ":rw", |run| {
+        run.arguments(["--dir-quota", "d=1000"])
+    });
+    assert_eq!(disk.open("a", "create", "f"), "file");
+    assert_eq!(disk.open("a", "read", "again"), "file");
+    assert_eq!(disk.done("file-fill f 0 900"), "ok");
+    assert_eq!(disk.done("dir-remove d a"), "ok");
+    assert_eq!(disk.open("b", "create", "g"), "file");
+    assert_eq!(disk.done("file-fill g 0 101"), "full");
+    // It can grow all the same, and no further.
+    assert_eq!(disk.done("file-fill f 0 950"), "ok");
+    assert_eq!(disk.done("file-fill g 0 51"), "full");
+    disk.plugin.run("file-close f");
+    assert_eq!(disk.done("file-fill g 0 51"), "full");
+    disk.plugin.run("file-close again");
+    assert_eq!(disk.done("file-fill g 0 1000"), "ok");
+    // So does one that was replaced.
+    assert_eq!(disk.open("c", "create", "h"), "file");
+    assert_eq!(disk.done("dir-rename d c b"), "ok");
+    assert_eq!(disk.done("file-append h x"), "full");
+    disk.plugin.run("file-close g");
+    assert_eq!(disk.done("file-append h x"), "ok");
+}
+
+#[test]
+fn directories_are_counted_without_being_open_all_at_once() {
+    let descriptors = ["sh", "-c", "ulimit -n 100; exec \"$@\"", "sh"];
+    let mut disk = Disk::prepared("quota-wide", ":rw", |run, folder| {
+        for number in 0..300 {
+            let below = folder.join(format!("inside/{number}/below"));
+            fs::create_dir_all(&below).expect("a folder");
+            fs::write(below.join("file"), "x").expect("a scratch file");
+        }
+        run.started_by(descriptors)
+            .arguments(["--dir-quota", "d=310"])
+    });
+    assert_eq!(disk.open("a", "create", "f"), "file");
+    assert_eq!(disk.done("file-fill f 0 11"), "full");
+    assert_eq!(disk.done("file-fill f 0 10"), "ok");
 }
 
 #[test]
