@@ -435,7 +435,7 @@ fn inspect_tells_everything_about_a_plugin() {
     );
     assert_eq!(
         described["isolation"],
-        serde_json::json!(["service", "worker"])
+        serde_json::json!(["service", "worker", "connection"])
     );
     let imports = serde_json::json!([
         "nethost:plugin/accounts@0.1.0",
