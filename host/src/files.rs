@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FlockOperation, Mode, OFlags, flock, open},
     io::{Errno, ReadWriteFlags, preadv2, pwritev2},
 };
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ impl FileGrant {
     /// Opens the file.
     pub fn open(&self) -> io::Result<HostFile> {
         let file = match self.mode {
-            FileMode::ReadOnly => File::open(&self.path)?,
+            FileMode::ReadOnly => open_regular(&self.path)?,
             FileMode::ReadWrite => OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -89,6 +89,20 @@ impl FileGrant {
             ));
         }
         Ok(HostFile::new(file, self.mode, None))
+    }
+}
+
+/// Opens a file to read it. What is none is refused, and not waited for: a FIFO without a writer would never open.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ))
     }
 }
 

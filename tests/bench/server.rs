@@ -13,6 +13,7 @@ use std::{
 use anyhow::Context as _;
 use clap::ValueEnum as _;
 use nethost::{
+    config::Secrets,
     engine::Engine,
     files::FileMode,
     grants::Grants,
@@ -190,6 +191,7 @@ pub(crate) fn program() -> Program {
         limits: Limits::default(),
         grants: Grants::default(),
         name_servers: Vec::new(),
+        secrets: Secrets::default(),
     }
 }
 

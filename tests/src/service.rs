@@ -8,6 +8,7 @@ use std::{
 };
 
 use nethost::{
+    config::Secrets,
     engine::Engine,
     grants::Grants,
     limits::Limits,
@@ -146,6 +147,7 @@ pub fn program(limits: Limits) -> Program {
             ..Grants::default()
         },
         name_servers: Vec::new(),
+        secrets: Secrets::default(),
     }
 }
 

@@ -44,7 +44,8 @@ pub(crate) mod edit;
 mod watch;
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -60,6 +61,7 @@ use thiserror::Error;
 use turns::{Turn, Turns};
 
 use crate::{
+    files::open_regular,
     transport::Address,
     watch::{Snapshot, Watch},
 };
@@ -397,7 +399,12 @@ fn default_hash() -> Result<PasswordHash, Refusal> {
 
 /// Reads a file.
 pub(crate) fn read(path: &Path) -> Result<Users, UsersError> {
-    let text = fs::read_to_string(path).map_err(|error| UsersError::Io {
+    let text = open_regular(path).and_then(|mut file| {
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(text)
+    });
+    let text = text.map_err(|error| UsersError::Io {
         path: path.display().to_string(),
         error,
     })?;

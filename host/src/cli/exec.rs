@@ -17,6 +17,7 @@ use crate::{
         progress::Screen,
         terminal::{Colour, Terminal},
     },
+    config::Secrets,
     engine::Engine,
     grants::{ConnectGrant, Grants},
     instance::StartError,
@@ -178,6 +179,7 @@ impl Exec {
             },
             name_servers: self.outward.name_servers.clone(),
             tls: self.outward.tls()?,
+            secrets: Secrets::default(),
         };
         Ok(Command {
             config: serde_json::Value::Object(config).to_string(),

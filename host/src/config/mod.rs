@@ -36,7 +36,7 @@ use std::{
 
 pub use problem::{Problem, Problems, Severity};
 use reader::Span;
-pub use secret::Secret;
+pub use secret::{Secret, Secrets};
 pub(crate) use service::Part;
 pub use service::{DirectoryConfig, ServiceConfig, Setting, Text};
 use text::Position;

@@ -1,6 +1,11 @@
 //! Compares what a service is told with its plugin and with this machine, and opens what it was granted.
 
-use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _},
+    path::Path,
+    sync::Arc,
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -10,8 +15,9 @@ use crate::{
     chain,
     endpoint::{Direction, Endpoint},
     engine::Engine,
-    files::{FileGrant, FileMode, HostFile},
+    files::{FileGrant, FileMode, HostFile, open_regular},
     grants::Grants,
+    inspect,
     instance::StartError,
     manifest::{DirectoryRequest, Isolation, Manifest},
     plugin::Plugin,
@@ -125,6 +131,7 @@ pub(crate) fn prepare(
                 grants: opened.grants,
                 tls: opened.tls,
                 name_servers: config.name_servers.clone(),
+                secrets: config.secrets(),
             },
             protocol: Protocol::Plugin {
                 plugin: Arc::new(plugin),
@@ -155,7 +162,7 @@ pub(crate) fn start_fault(config: &ServiceConfig, error: &ServiceError) -> Fault
         ServiceError::Start { .. } => Part::Plugin,
         ServiceError::WorkerEnded => Part::Service,
     };
-    Fault::new(part, config.redact(&chain(error)))
+    Fault::new(part, chain(error))
 }
 
 /// Returns a digest of the files that a service is made of and that nobody watches: the plugin, and what it uses for outbound TLS. None if one cannot
@@ -167,7 +174,10 @@ pub(crate) fn digest(config: &ServiceConfig) -> Option<[u8; 32]> {
     let files = [Some(&config.plugin), ca.as_ref()].into_iter().chain(tls);
     let mut digest = Sha256::new();
     for file in files.flatten() {
-        digest.update(Sha256::digest(fs::read(file).ok()?));
+        let mut content = Vec::new();
+        let mut file = open_regular(file).ok()?.take(inspect::LARGEST + 1);
+        file.read_to_end(&mut content).ok()?;
+        digest.update(Sha256::digest(content));
     }
     Some(digest.finalize().into())
 }

@@ -5,7 +5,10 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use crate::files::open_regular;
 
 /// A text that is nobody's business: it shows where it came from.
 #[derive(Clone, PartialEq, Eq)]
@@ -55,6 +58,43 @@ impl Secret {
     }
 }
 
+/// What must not be told of a service.
+#[derive(Clone, Default)]
+pub struct Secrets(Arc<[String]>);
+
+impl Secrets {
+    /// Each secret, and each line of it: what a plugin says of a key may be of one line.
+    pub(super) fn of<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Self {
+        let mut all: Vec<String> = secrets
+            .flat_map(|secret| {
+                let lines = secret.content.lines().map(str::trim);
+                let lines = lines.filter(|line| line.len() >= SHORTEST_LINE);
+                lines.chain([secret.content.as_str()])
+            })
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+            .collect();
+        // A part of another one must not leave the rest of that.
+        all.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        Self(all.into())
+    }
+
+    /// Puts a word in the place of every secret in a text: what a plugin says of its config goes to the log.
+    pub fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &*self.0 {
+            text = text.replace(secret, "(secret)");
+        }
+        text
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.0.len())
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Secret").field(&self.origin).finish()
@@ -62,13 +102,7 @@ impl fmt::Debug for Secret {
 }
 
 fn read_file(path: &Path) -> io::Result<String> {
-    let file = fs::File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a regular file",
-        ));
-    }
+    let file = open_regular(path)?;
     let mut content = String::new();
     file.take(LONGEST + 1).read_to_string(&mut content)?;
     if content.len() as u64 > LONGEST {
@@ -80,6 +114,9 @@ fn read_file(path: &Path) -> io::Result<String> {
     content.truncate(end);
     Ok(content)
 }
+
+/// Bytes of the shortest line of a secret that is hidden by itself: 4; a brace alone is no secret.
+const SHORTEST_LINE: usize = 4;
 
 /// Bytes of the longest secret: 64 KiB, several private keys.
 const LONGEST: u64 = 64 << 10;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
-use super::secret::Secret;
+use super::secret::{Secret, Secrets};
 use crate::{
     endpoint::Endpoint, files::FileGrant, grants::ConnectGrant, limits::Limits,
     manifest::Isolation, storage::DirectoryGrant, tls::ClientTlsSettings,
@@ -92,24 +92,17 @@ impl ServiceConfig {
         }
     }
 
-    /// Puts a word in the place of every secret in a text: what a plugin says of its config goes to the log.
-    pub(crate) fn redact(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for setting in self.settings.values() {
-            let texts = match setting {
-                Setting::Text(text) => std::slice::from_ref(text),
-                Setting::List(texts) => texts,
-                Setting::Typed(_) | Setting::Integer(_) | Setting::Boolean(_) => &[],
-            };
-            for secret in texts {
-                if let Text::Secret(secret) = secret
-                    && !secret.expose().is_empty()
-                {
-                    text = text.replace(secret.expose(), "(secret)");
-                }
-            }
-        }
-        text
+    /// Returns the secrets among the settings.
+    pub(crate) fn secrets(&self) -> Secrets {
+        let texts = self.settings.values().flat_map(|setting| match setting {
+            Setting::Text(text) => std::slice::from_ref(text),
+            Setting::List(texts) => texts,
+            Setting::Typed(_) | Setting::Integer(_) | Setting::Boolean(_) => &[],
+        });
+        Secrets::of(texts.filter_map(|text| match text {
+            Text::Secret(secret) => Some(secret),
+            Text::Plain(_) => None,
+        }))
     }
 }
 

@@ -251,7 +251,7 @@ fn a_secret_does_not_show() {
         ("hush-hush", "(secret)")
     );
     assert_eq!(
-        service.redact("`hush-hush` is too short"),
+        service.secrets().redact("`hush-hush` is too short"),
         "`(secret)` is too short"
     );
     // Others may read it, which is only warned of.

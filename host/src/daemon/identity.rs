@@ -1,11 +1,12 @@
 //! Who the process is once it has bound its sockets: `user` and `group` of the config file.
 
-use std::{ffi::CString, io, os::unix::fs::chown, path::Path};
+use std::{ffi::CString, io, os::unix::fs::lchown, path::Path};
 
 use nix::{
     errno::Errno,
     unistd::{
-        Gid, Group, Uid, User, getegid, geteuid, getgroups, initgroups, setgid, setgroups, setuid,
+        Gid, Group, Uid, User, getegid, geteuid, getgroups, initgroups, setegid, seteuid, setgid,
+        setgroups, setuid,
     },
 };
 use thiserror::Error;
@@ -83,12 +84,34 @@ impl Identity {
         }
     }
 
-    /// Makes a file this identity's, so that it can still be removed or written to afterwards.
-    pub(crate) fn own(&self, path: &Path) -> io::Result<()> {
+    /// Makes a socket's file this identity's, so that its permission bits mean what the operator expects. A link is not followed.
+    pub(crate) fn own(&self, socket: &Path) -> io::Result<()> {
         if self.is_assumed() {
             return Ok(());
         }
-        chown(path, Some(self.user.as_raw()), Some(self.group.as_raw()))
+        lchown(socket, Some(self.user.as_raw()), Some(self.group.as_raw()))
+    }
+
+    /// Does something as this identity, and is root again afterwards. Files that are made are this identity's, and only where it may make them.
+    pub(crate) fn act<T>(&self, action: impl FnOnce() -> T) -> Result<T, IdentityError> {
+        if self.is_assumed() {
+            return Ok(action());
+        }
+        let refused = |error| IdentityError::Refused {
+            user: self.user,
+            group: self.group,
+            error,
+        };
+        let groups = getgroups().map_err(refused)?;
+        let (user, group) = (geteuid(), getegid());
+        setgroups(&[self.group]).map_err(refused)?;
+        setegid(self.group).map_err(refused)?;
+        seteuid(self.user).map_err(refused)?;
+        let result = action();
+        seteuid(user).map_err(refused)?;
+        setegid(group).map_err(refused)?;
+        setgroups(&groups).map_err(refused)?;
+        Ok(result)
     }
 
     /// Becomes it, with all threads (the C library sees to that, nptl(7)), and makes sure that there is no way back.

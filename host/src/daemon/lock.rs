@@ -8,7 +8,7 @@ use std::{
     process,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use thiserror::Error;
 
 /// A file with the number of this process in it, locked until it is dropped, and then removed.
@@ -47,14 +47,7 @@ impl LockFile {
             error,
         };
         loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .open(path)
-                .map_err(failed)?;
+            let mut file = open(path).map_err(failed)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(error) if io::Error::from(error).kind() == io::ErrorKind::WouldBlock => {
@@ -79,19 +72,34 @@ impl LockFile {
     }
 }
 
-impl LockFile {
-    /// Returns where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // A process that gave up root may not; the next one finds it unlocked.
+        // A process that gave up root may not, if it is in a folder of root's; the next one finds it unlocked.
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(%error, "removing {}", self.path.display());
         }
+    }
+}
+
+/// Opens or makes the file. Its folder may be somebody's who would like root to write elsewhere: no link is followed, and no file with a second name is taken.
+fn open(path: &Path) -> io::Result<File> {
+    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .custom_flags(nofollow)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.nlink() == 1 {
+        Ok(file)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file with one name",
+        ))
     }
 }
 
@@ -141,6 +149,15 @@ mod tests {
         drop(held);
         assert!(!path.exists());
         drop(LockFile::hold(&path).unwrap());
+        // Nobody else's file is written to.
+        let victim = folder.join("victim");
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        assert!(LockFile::hold(&path).is_err());
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&victim, &path).unwrap();
+        assert!(LockFile::hold(&path).is_err());
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
         let error = LockFile::hold(&folder.join("no/such")).unwrap_err();
         assert!(matches!(error, LockError::Io { .. }), "{error}");
         fs::remove_dir_all(&folder).unwrap();

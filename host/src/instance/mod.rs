@@ -392,7 +392,7 @@ impl Instance {
             Ok(Err(message)) => Err(StartError::Refused {
                 call: name.name(),
                 // It goes to the operator's terminal.
-                message: log::escape(&message),
+                message: log::escape(&self.holdings.program().secrets.redact(&message)),
             }),
             Err(fault) => Err(StartError::Broken {
                 call: name.name(),

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     command::Console,
+    config::Secrets,
     endpoint::Endpoint,
     files::HostFile,
     grants::Grants,
@@ -54,6 +55,8 @@ pub struct Program {
     pub tls: Arc<ClientTls>,
     /// The name servers that are asked for it. Empty: those of the system.
     pub name_servers: Vec<SocketAddr>,
+    /// What must not be in what is told of it.
+    pub secrets: Secrets,
 }
 
 /// What the host holds for one instance.

@@ -5,6 +5,7 @@ mod reload;
 mod signals;
 
 use std::{
+    fs::{self, OpenOptions},
     io::{self, Write as _},
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -17,8 +18,9 @@ use anyhow::{Context as _, bail};
 use signals::{Asked, Signals};
 use tokio::{
     runtime,
+    sync::oneshot,
     task::JoinSet,
-    time::{Interval, MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -35,6 +37,7 @@ use crate::{
     },
     endpoint::UnixName,
     engine::Engine,
+    files::FileMode,
     metrics::{self, registry::Phase},
     service::{Host, Service, ServiceError},
     transport::stdio,
@@ -58,7 +61,7 @@ pub(crate) enum Source {
 pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
     daemon::raise_file_limit();
     let identity = Identity::look_up(host.user.as_deref(), host.group.as_deref()).or_mistake()?;
-    let locks = locks(&host, identity.as_ref())?;
+    let locks = locks(&host)?;
     let workers = host
         .workers
         .or_else(|| thread::available_parallelism().ok())
@@ -66,14 +69,10 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
     let engine = Engine::new()
         .map_err(|error| anyhow::anyhow!("{error:#}"))
         .context("setting up wasmtime")?;
-    let absent = source.absent();
-    let prepared = source.prepare(&engine)?;
     if let Some(identity) = &identity {
-        // What was made for the plugin to write to has to be writable afterwards.
-        for path in absent.iter().filter(|path| path.exists()) {
-            give(identity, path)?;
-        }
+        source.make_absent(identity)?;
     }
+    let prepared = source.prepare(&engine)?;
     let server = Server {
         host: Host::start(workers)?,
         settings: host,
@@ -133,17 +132,28 @@ impl Ready {
 }
 
 impl Source {
-    /// Returns the files and directories of grants that are not there: preparing may make them.
-    fn absent(&self) -> Vec<PathBuf> {
-        let services: Vec<&ServiceConfig> = match self {
-            Self::Flags(config) => vec![config],
-            Self::File { config, .. } => config.services.iter().map(|it| &it.config).collect(),
+    /// Makes the files and directories that plugins are to write to and that are not there, as whom the process becomes: they have to be writable for it afterwards,
+    /// and root makes nothing in a folder that is somebody else's.
+    fn make_absent(&self, identity: &Identity) -> anyhow::Result<()> {
+        let Self::File { config, .. } = self else {
+            return Ok(());
         };
-        let paths = services.into_iter().flat_map(|service| {
-            let files = service.files.iter().map(|grant| &grant.path);
-            files.chain(service.directories.iter().map(|it| &it.grant.path))
-        });
-        paths.filter(|path| !path.exists()).cloned().collect()
+        let is_absent = |path: &&PathBuf| !path.exists();
+        for service in config.services.iter().map(|it| &it.config) {
+            let files = service.files.iter();
+            let files = files.filter(|grant| grant.mode == FileMode::ReadWrite);
+            for path in files.map(|grant| &grant.path).filter(is_absent) {
+                let make = || OpenOptions::new().write(true).create_new(true).open(path);
+                made(path, identity.act(make)?.map(drop))?;
+            }
+            let directories = service.directories.iter().map(|it| &it.grant);
+            // Without a mode it may be for reading, and then has to be there.
+            let directories = directories.filter(|it| it.mode == Some(FileMode::ReadWrite));
+            for path in directories.map(|grant| &grant.path).filter(is_absent) {
+                made(path, identity.act(|| fs::create_dir_all(path))?)?;
+            }
+        }
+        Ok(())
     }
 
     /// Prepares all services, or says everything that is wrong with any of them.
@@ -235,7 +245,7 @@ impl Server {
         self.host.registry().enter(Phase::Serving);
         announce(self.services.iter().map(|live| &live.service))?;
         notify::ready(self.status());
-        let mut watchdog = watchdog();
+        let _watchdog = self.feed_watchdog()?;
         let cause = loop {
             tokio::select! {
                 asked = signals.next() => match asked {
@@ -246,7 +256,6 @@ impl Server {
                     }
                     Asked::Stop(name) => break name,
                 },
-                () = tick(&mut watchdog) => self.feed_watchdog().await,
                 () = finished(&self.source, &self.services) => break "end of the connection",
                 Some(ended) = self.draining.join_next() => note_end(ended),
             }
@@ -274,15 +283,38 @@ impl Server {
         }
     }
 
-    /// Tells the service manager that the process is alive, if every worker is.
-    async fn feed_watchdog(&self) {
-        if self.host.is_alive().await {
-            notify::alive();
-        } else {
-            tracing::error!(
-                "a worker does not answer; the service manager is not told that all is well"
-            );
-        }
+    /// Tells the service manager now and then that the process is alive, if every worker is, until what this returns is dropped. In a thread of its own: a reload
+    /// that compiles takes the main thread's time, and is no reason to be killed.
+    fn feed_watchdog(&self) -> anyhow::Result<Option<oneshot::Sender<()>>> {
+        let Some(period) = notify::watchdog_period() else {
+            return Ok(None);
+        };
+        let registry = self.host.registry().clone();
+        let (stop, mut stopped) = oneshot::channel();
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        let feed = async move {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    _ = &mut stopped => return,
+                }
+                if registry.silent_workers().await.is_empty() {
+                    notify::alive();
+                } else {
+                    tracing::error!(
+                        "a worker does not answer; the service manager is not told that all is well"
+                    );
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("nethost-watchdog".to_owned())
+            .spawn(move || runtime.block_on(feed))?;
+        Ok(Some(stop))
     }
 
     fn status(&self) -> String {
@@ -370,8 +402,17 @@ impl Server {
             for live in services {
                 self.retire(live.service);
             }
-            while let Some(ended) = self.draining.join_next().await {
-                note_end(ended);
+            // Those that began to drain earlier may have been given longer.
+            let rest = async {
+                while let Some(ended) = self.draining.join_next().await {
+                    note_end(ended);
+                }
+            };
+            if tokio::time::timeout(timeout + LAST_WORDS, rest)
+                .await
+                .is_err()
+            {
+                tracing::warn!("closed at the deadline what was draining before");
             }
         };
         tokio::select! {
@@ -433,7 +474,7 @@ fn announce<'a>(services: impl Iterator<Item = &'a Service>) -> anyhow::Result<(
 }
 
 /// Takes the lock of the admin socket and that of the pid file, as far as there are any.
-fn locks(host: &HostConfig, identity: Option<&Identity>) -> anyhow::Result<Vec<LockFile>> {
+fn locks(host: &HostConfig) -> anyhow::Result<Vec<LockFile>> {
     let mut locks = Vec::new();
     if let Some(UnixName::Path(socket)) = host.admin.as_ref().map(|admin| &admin.address) {
         let mut path = socket.clone().into_os_string();
@@ -447,11 +488,6 @@ fn locks(host: &HostConfig, identity: Option<&Identity>) -> anyhow::Result<Vec<L
     if let Some(path) = &host.pid_file {
         locks.push(hold(path).context("`pid-file`")?);
     }
-    if let Some(identity) = identity {
-        for lock in &locks {
-            give(identity, lock.path())?;
-        }
-    }
     Ok(locks)
 }
 
@@ -462,24 +498,22 @@ fn hold(path: &Path) -> anyhow::Result<LockFile> {
     }
 }
 
-/// Makes a file the identity's.
+/// Says what to do about a file or directory that cannot be made.
+fn made(path: &Path, made: io::Result<()>) -> anyhow::Result<()> {
+    let path = path.display();
+    let context = || {
+        format!(
+            "making {path} as the `user` that nethost becomes: make it yourself and give it to that user, or let that user write to its folder"
+        )
+    };
+    made.with_context(context).or_mistake()
+}
+
+/// Makes a socket's file the identity's.
 fn give(identity: &Identity, path: &Path) -> anyhow::Result<()> {
     let given = identity.own(path);
     given.with_context(|| format!("giving {} to the user that nethost becomes", path.display()))
 }
 
-/// Ticks as often as the service manager wants to hear that the process is alive; none if it does not want to.
-fn watchdog() -> Option<Interval> {
-    let mut ticks = interval(notify::watchdog_period()?);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    Some(ticks)
-}
-
-async fn tick(watchdog: &mut Option<Interval>) {
-    match watchdog {
-        Some(ticks) => {
-            ticks.tick().await;
-        }
-        None => std::future::pending().await,
-    }
-}
+/// What a drain may take beyond its time: 5 s, for the last bytes of connections that were closed at its end.
+const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use super::{Live, Ready, Server, Source, announce, tell_lacking};
 use crate::{
-    config::{Config, ConfigError, HostConfig, Problem, Severity, prepare::digest},
+    config::{
+        Config, ConfigError, HostConfig, Problem, Severity, WrittenService,
+        prepare::{Effort, Fault, digest, prepare},
+    },
     service::{Service, Staged},
 };
 
@@ -48,35 +51,38 @@ impl Server {
         }
     }
 
-    /// Prepares the services that are new, or are described otherwise than before, or whose files have another content.
+    /// Prepares the services that are new, or are described otherwise than before, or whose files have another content. Nothing is made before all of them
+    /// were looked at.
     fn differing(&self, config: &Config) -> Result<Vec<Ready>, Vec<Problem>> {
-        let mut ready = Vec::new();
-        let mut problems = Vec::new();
-        for service in &config.services {
+        let differs = |service: &&WrittenService| {
             let now = &service.config;
-            let mut live = self.services.iter();
-            let is_same = live.any(|live| {
+            !self.services.iter().any(|live| {
                 live.config == *now && live.digest.is_some() && live.digest == digest(now)
-            });
-            if is_same {
-                continue;
-            }
-            match Ready::new(&self.engine, now) {
-                Ok(prepared) => {
-                    tell_lacking(config, service, &prepared);
-                    ready.push(prepared);
-                }
-                Err(faults) => {
-                    let told = |fault| config.problem(service, fault, Severity::Error);
-                    problems.extend(faults.iter().map(told));
-                }
+            })
+        };
+        let differing: Vec<_> = config.services.iter().filter(differs).collect();
+        let told = |service, faults: Vec<Fault>| -> Vec<Problem> {
+            let faults = faults.iter();
+            let told = faults.map(|fault| config.problem(service, fault, Severity::Error));
+            told.collect()
+        };
+        let mut problems = Vec::new();
+        for service in &differing {
+            if let Err(faults) = prepare(&self.engine, &service.config, Effort::Check) {
+                problems.extend(told(service, faults));
             }
         }
-        if problems.is_empty() {
-            Ok(ready)
-        } else {
-            Err(problems)
+        if !problems.is_empty() {
+            return Err(problems);
         }
+        let mut ready = Vec::new();
+        for service in differing {
+            let prepared = Ready::new(&self.engine, &service.config);
+            let prepared = prepared.map_err(|faults| told(service, faults))?;
+            tell_lacking(config, service, &prepared);
+            ready.push(prepared);
+        }
+        Ok(ready)
     }
 
     /// Returns the names of the services that have a successor, or are not in the file any more.
@@ -143,7 +149,7 @@ impl Server {
                 }),
                 Err(error) => {
                     let service = config.name.clone().unwrap_or_default();
-                    let error = config.redact(&crate::chain(&error));
+                    let error = crate::chain(&error);
                     tracing::error!(service, error, "not started; what was there goes on");
                     kept.push(config.name);
                 }

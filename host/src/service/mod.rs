@@ -2,7 +2,11 @@
 
 mod alone;
 
+mod backoff;
+
 mod door;
+
+mod establishing;
 
 mod listening;
 
@@ -192,11 +196,6 @@ impl Host {
             registry,
             services: AtomicUsize::new(0),
         })
-    }
-
-    /// Returns whether every worker does what it is given, within a deadline.
-    pub async fn is_alive(&self) -> bool {
-        self.registry.silent_workers().await.is_empty()
     }
 
     /// Returns what is counted here, and how far the services have come.

@@ -1,12 +1,12 @@
 //! Isolation `connection`: how many instances there can be, and the pool that they come from.
 //!
 //! The kernel's own answer to one instance too many is a failed `mmap` somewhere in the process, which may hit anybody. So the most is worked out when the
-//! service starts, and one more connection is refused at the door.
+//! service starts, from what pools were not promised yet, and one more connection is refused at the door.
 
 use std::{
     fmt, fs,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -25,6 +25,61 @@ use crate::{
 pub(super) struct Admission {
     most: usize,
     taken: AtomicUsize,
+    /// The pool has it as long as there are instances.
+    _share: Share,
+}
+
+/// What the pools of this process were promised, all together: the kernel does not take it back when they are empty.
+static PROMISED: Mutex<Resources> = Mutex::new(Resources {
+    maps: 0,
+    address_space: 0,
+    memory: 0,
+});
+
+/// A part of what there is; it goes back when it is dropped.
+#[derive(Debug, Default)]
+struct Share(Resources);
+
+/// Things that instances take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Resources {
+    /// Memory maps.
+    maps: u64,
+    /// Bytes of address space.
+    address_space: u64,
+    /// Bytes of memory.
+    memory: u64,
+}
+
+impl Resources {
+    fn each(self, other: Self, combine: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            maps: combine(self.maps, other.maps),
+            address_space: combine(self.address_space, other.address_space),
+            memory: combine(self.memory, other.memory),
+        }
+    }
+
+    /// Returns what one pool may take: a third of everything, so that there is room for another service and for the successor of one; or half of what is left.
+    fn share(self, promised: Self) -> Self {
+        let left = self.each(promised, u64::saturating_sub);
+        self.each(left, |all, left| (all / 3).min(left / 2))
+    }
+}
+
+impl Share {
+    fn take(taken: Resources) -> Self {
+        let mut promised = PROMISED.lock().unwrap_or_else(PoisonError::into_inner);
+        *promised = promised.each(taken, u64::saturating_add);
+        Self(taken)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut promised = PROMISED.lock().unwrap_or_else(PoisonError::into_inner);
+        *promised = promised.each(self.0, u64::saturating_sub);
+    }
 }
 
 /// One instance's leave to be; it goes back when it is dropped.
@@ -58,11 +113,16 @@ impl Admission {
         spare: usize,
     ) -> Result<(Arc<Self>, Plugin), PoolError> {
         let each = Each::of(plugin, limits).ok_or(PoolError::Unknown)?;
-        let bounds = Bounds::new(&Machine::look(), &each, limits);
+        // One pool after the other, so that no two are promised the same.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let promised = *PROMISED.lock().unwrap_or_else(PoisonError::into_inner);
+        let bounds = Bounds::new(machine().share(promised), &each, limits);
         let most = bounds.most();
         if most == 0 {
             return Err(PoolError::NoRoom(bounds.to_string()));
         }
+        let share = Share::take(each.resources(most.saturating_add(spare)));
         tracing::info!(
             plugin = plugin.manifest.name,
             "at most {most} connections, with an instance each: {bounds}"
@@ -78,6 +138,7 @@ impl Admission {
         let this = Self {
             most,
             taken: AtomicUsize::new(0),
+            _share: share,
         };
         Ok((Arc::new(this), pooled))
     }
@@ -132,6 +193,16 @@ impl Each {
         })
     }
 
+    /// Returns what so many of them take.
+    fn resources(&self, count: usize) -> Resources {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        Resources {
+            maps: self.maps().saturating_mul(count),
+            address_space: self.address_space().saturating_mul(count),
+            memory: self.bytes.saturating_mul(count),
+        }
+    }
+
     fn maps(&self) -> u64 {
         u64::from(self.memories) * MAPS_PER_MEMORY + u64::from(self.tables) * MAPS_PER_TABLE
     }
@@ -141,30 +212,15 @@ impl Each {
     }
 }
 
-/// What there is.
-#[derive(Clone, Copy, Debug)]
-struct Machine {
-    /// Memory maps that the process may still make.
-    maps: u64,
-    /// Bytes of address space that it may still take.
-    address_space: u64,
-    /// Bytes of memory that nobody uses.
-    memory: u64,
-}
-
-impl Machine {
-    fn look() -> Self {
-        let number = |path| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
-        let allowed = number("/proc/sys/vm/max_map_count").unwrap_or(DEFAULT_MAPS);
-        let maps = fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count());
-        let limit = getrlimit(Resource::As).current.unwrap_or(u64::MAX);
-        Self {
-            maps: allowed
-                .saturating_sub(u64::try_from(maps).unwrap_or(u64::MAX))
-                .saturating_sub(MAPS_KEPT),
-            address_space: limit.min(ADDRESS_SPACE),
-            memory: available_memory().min(room_in_group()),
-        }
+/// Returns what this process may take, what pools were promised included.
+fn machine() -> Resources {
+    let number = |path| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
+    let allowed = number("/proc/sys/vm/max_map_count").unwrap_or(DEFAULT_MAPS);
+    let limit = getrlimit(Resource::As).current.unwrap_or(u64::MAX);
+    Resources {
+        maps: allowed.saturating_sub(MAPS_KEPT),
+        address_space: limit.min(ADDRESS_SPACE),
+        memory: available_memory().min(room_in_group()),
     }
 }
 
@@ -197,7 +253,7 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn new(machine: &Machine, each: &Each, limits: &Limits) -> Self {
+    fn new(machine: Resources, each: &Each, limits: &Limits) -> Self {
         let share = |all: u64, each: u64| all.checked_div(each).unwrap_or(u64::MAX);
         Self {
             maps: share(machine.maps, each.maps()),
@@ -236,14 +292,14 @@ const MAPS_PER_MEMORY: u64 = 3;
 /// Memory maps of a table.
 const MAPS_PER_TABLE: u64 = 1;
 
-/// Memory maps that are kept for everything else: 4,096, for threads, allocations, other services.
+/// Memory maps that are kept for everything else: 4,096, for threads, allocations, services without a pool.
 const MAPS_KEPT: u64 = 4096;
 
 /// What the kernel allows if it does not say (DEFAULT_MAX_MAP_COUNT).
 const DEFAULT_MAPS: u64 = 65_530;
 
-/// Address space for instances: 64 TiB, half of what a process has on x86-64 and aarch64.
-const ADDRESS_SPACE: u64 = 1 << 46;
+/// Address space for pools: 48 TiB. A process has 128 TiB on x86-64 and aarch64, and what it has there already may cut that in two.
+const ADDRESS_SPACE: u64 = 48 << 40;
 
 /// Address space of a linear memory: 4 GiB and a guard, so that compiled code need not check an address.
 const RESERVED_PER_MEMORY: u64 = (4 << 30) + (64 << 20);
@@ -252,7 +308,7 @@ const RESERVED_PER_MEMORY: u64 = (4 << 30) + (64 << 20);
 mod tests {
     use super::*;
 
-    const MACHINE: Machine = Machine {
+    const MACHINE: Resources = Resources {
         maps: 60_000,
         address_space: 1 << 46,
         memory: 16 << 30,
@@ -264,24 +320,24 @@ mod tests {
         bytes: 1 << 20,
     };
 
-    fn most(machine: Machine, each: Each, connections: usize) -> usize {
+    fn most(machine: Resources, each: Each, connections: usize) -> usize {
         let limits = Limits {
             connections,
             ..Limits::default()
         };
-        Bounds::new(&machine, &each, &limits).most()
+        Bounds::new(machine, &each, &limits).most()
     }
 
     #[test]
     fn the_scarcest_thing_decides() {
         assert_eq!(most(MACHINE, EACH, 50_000), 60_000 / 4);
         assert_eq!(most(MACHINE, EACH, 700), 700);
-        let memory = Machine {
+        let memory = Resources {
             memory: 100 << 20,
             ..MACHINE
         };
         assert_eq!(most(memory, EACH, 50_000), 100);
-        let space = Machine {
+        let space = Resources {
             address_space: 10 * RESERVED_PER_MEMORY,
             ..MACHINE
         };
@@ -292,8 +348,32 @@ mod tests {
             ..EACH
         };
         assert_eq!(most(MACHINE, many, 50_000), 60_000 / 16);
-        let none = Machine { maps: 3, ..MACHINE };
+        let none = Resources { maps: 3, ..MACHINE };
         assert_eq!(most(none, EACH, 50_000), 0);
+    }
+
+    #[test]
+    fn there_is_always_room_for_another_pool() {
+        let all = Resources {
+            maps: 60_000,
+            ..Resources::default()
+        };
+        let mut promised = Resources::default();
+        let mut shares = Vec::new();
+        for _ in 0..5 {
+            let share = all.share(promised);
+            shares.push(share.maps);
+            promised = promised.each(share, u64::saturating_add);
+        }
+        assert_eq!(shares, [20_000, 20_000, 10_000, 5_000, 2_500]);
+        let before = *PROMISED.lock().unwrap();
+        let share = Share::take(Resources {
+            maps: 7,
+            ..Resources::default()
+        });
+        assert_eq!(PROMISED.lock().unwrap().maps, before.maps + 7);
+        drop(share);
+        assert_eq!(*PROMISED.lock().unwrap(), before);
     }
 
     #[test]
@@ -301,6 +381,7 @@ mod tests {
         let admission = Arc::new(Admission {
             most: 2,
             taken: AtomicUsize::new(0),
+            _share: Share::default(),
         });
         assert!(!admission.is_full(1) && admission.is_full(2));
         let first = admission.take().unwrap();
@@ -313,11 +394,11 @@ mod tests {
 
     #[test]
     fn what_the_machine_has_can_be_read() {
-        let Machine {
+        let Resources {
             maps,
             address_space,
             memory,
-        } = Machine::look();
+        } = machine();
         assert!(maps > 0 && address_space > 0 && memory > 0);
         assert!(memory < u64::MAX, "/proc/meminfo says how much there is");
     }

@@ -12,15 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     Protocol, ServiceId,
     alone::{Alone, One},
+    backoff::Backoff,
     door::{Door, Seat},
+    establishing::Establishing,
     listening::{GivenStream, Listener, Socket, Sockets, Source},
 };
 use crate::{
@@ -66,21 +65,9 @@ pub(super) struct Slot {
     /// With the URLs of their listeners.
     acceptors: RefCell<Vec<(Arc<str>, JoinHandle<()>)>>,
     establishing: Establishing,
-    backoff: Cell<Backoff>,
+    backoff: Backoff,
     /// The connections limit was reached and said so.
     full: Cell<bool>,
-}
-
-/// Streams that were accepted, and are not connections yet.
-#[derive(Debug, Default)]
-struct Establishing {
-    count: Cell<usize>,
-    /// There is none any more.
-    done: Notify,
-    /// Those that are left are reset.
-    given_up: watch::Sender<bool>,
-    /// When a failure was last worth a warning.
-    warned: Cell<Option<Instant>>,
 }
 
 /// The instance that takes new connections.
@@ -89,19 +76,6 @@ pub(super) struct Running {
     pub(super) holdings: Rc<Holdings>,
     /// Empty for a native protocol. The holdings own the instance, so one that broke is gone at once, memory and all.
     pub(super) instance: Weak<Instance>,
-}
-
-/// How the last instances fared.
-#[derive(Clone, Copy, Debug, Default)]
-struct Backoff {
-    /// When the last instance was made.
-    made: Option<Instant>,
-    /// How many in a row broke soon.
-    short_lives: u32,
-    /// No new instance is tried before this time.
-    until: Option<Instant>,
-    /// The last delay.
-    delay: Option<Duration>,
 }
 
 impl Slot {
@@ -129,16 +103,13 @@ impl Slot {
             staged: RefCell::default(),
             acceptors: RefCell::default(),
             establishing: Establishing::default(),
-            backoff: Cell::default(),
+            backoff: Backoff::default(),
             full: Cell::new(false),
         });
         let running = slot.make()?;
         slot.hand_over_to(&running);
         *slot.running.borrow_mut() = Some(running);
-        slot.backoff.set(Backoff {
-            made: Some(Instant::now()),
-            ..Backoff::default()
-        });
+        slot.backoff.made(Instant::now());
         tokio::task::spawn_local(end_the_idle(Rc::downgrade(&slot)));
         SLOTS.with_borrow_mut(|slots| slots.insert(id, slot));
         Ok(())
@@ -397,39 +368,32 @@ impl Slot {
             return Some(running.clone());
         }
         let now = Instant::now();
-        if self.is_backing_off(now) {
+        if self.backoff.is_on(now) {
             return None;
         }
-        self.note_end(now);
+        if let Some(delay) = self.backoff.ended(now) {
+            tracing::error!(
+                service = self.program.service,
+                retry = ?delay,
+                "its instances break again and again; connections are refused meanwhile"
+            );
+        }
         let running = self.try_make(now)?;
         self.hand_over_to(&running);
         *self.running.borrow_mut() = Some(running.clone());
-        self.backoff.set(Backoff {
-            made: Some(now),
-            ..self.backoff.get()
-        });
+        self.backoff.made(now);
         Some(running)
-    }
-
-    fn is_backing_off(&self, now: Instant) -> bool {
-        self.backoff.get().until.is_some_and(|until| now < until)
     }
 
     /// Makes an instance, unless the last attempts failed.
     fn try_make(&self, now: Instant) -> Option<Running> {
-        if self.is_backing_off(now) {
+        if self.backoff.is_on(now) {
             return None;
         }
         match self.make() {
-            Ok(running) => {
-                self.backoff.set(Backoff {
-                    until: None,
-                    ..self.backoff.get()
-                });
-                Some(running)
-            }
+            Ok(running) => Some(running),
             Err(error) => {
-                let delay = self.back_off(now);
+                let delay = self.backoff.longer(now);
                 tracing::error!(
                     service = self.program.service,
                     error = crate::chain(&error),
@@ -439,47 +403,6 @@ impl Slot {
                 None
             }
         }
-    }
-
-    /// The last instance broke. Now and then that is nothing, and the next connection is served at once; again and again, each time within a second, is a
-    /// plugin that cannot serve, or a peer that knows how to break it.
-    fn note_end(&self, now: Instant) {
-        let mut backoff = self.backoff.get();
-        let Some(made) = backoff.made.take() else {
-            return;
-        };
-        let was_short = now.duration_since(made) < SHORT_LIFE;
-        backoff.short_lives = if was_short {
-            backoff.short_lives + 1
-        } else {
-            0
-        };
-        if !was_short {
-            backoff.delay = None;
-        }
-        self.backoff.set(backoff);
-        if backoff.short_lives > SHORT_LIVES {
-            let delay = self.back_off(now);
-            tracing::error!(
-                service = self.program.service,
-                retry = ?delay,
-                "its instances break again and again; connections are refused meanwhile"
-            );
-        }
-    }
-
-    /// Refuses connections for a while, each time for longer.
-    fn back_off(&self, now: Instant) -> Duration {
-        let backoff = self.backoff.get();
-        let delay = backoff
-            .delay
-            .map_or(FIRST_BACKOFF, |delay| (delay * 2).min(LONGEST_BACKOFF));
-        self.backoff.set(Backoff {
-            until: Some(now + delay),
-            delay: Some(delay),
-            ..backoff
-        });
-        delay
     }
 
     fn make(&self) -> Result<Running, StartError> {
@@ -692,6 +615,7 @@ impl Slot {
             self.meters.refused.count(Refused::NoInstance);
             return None;
         };
+        self.backoff.recovered();
         Some(alone.keep(running, place))
     }
 
@@ -798,45 +722,6 @@ async fn end_the_idle(slot: Weak<Slot>) {
     }
 }
 
-impl Establishing {
-    /// One less, and what it became.
-    fn finish<T>(&self, become_connection: impl FnOnce() -> T) -> T {
-        self.count.set(self.count.get().saturating_sub(1));
-        let result = become_connection();
-        if self.count.get() == 0 {
-            self.done.notify_waiters();
-        }
-        result
-    }
-
-    fn give_up(&self) {
-        self.given_up.send_replace(true);
-    }
-
-    /// Waits a little until there is none, gives up those that are left, and returns what is left of the time.
-    async fn settle(&self, deadline: Duration) -> Duration {
-        if self.count.get() == 0 {
-            return deadline;
-        }
-        let start = Instant::now();
-        let grace = deadline.min(ESTABLISHING_GRACE);
-        if tokio::time::timeout(grace, self.emptied()).await.is_err() {
-            self.give_up();
-        }
-        deadline.saturating_sub(start.elapsed())
-    }
-
-    async fn emptied(&self) {
-        loop {
-            let done = self.done.notified();
-            if self.count.get() == 0 {
-                return;
-            }
-            done.await;
-        }
-    }
-}
-
 /// How often a connection is looked at within the shorter of the times that it may be idle: 4.
 const LOOKS_PER_TIME: u32 = 4;
 
@@ -846,26 +731,11 @@ const MOST_OFTEN: Duration = Duration::from_millis(10);
 /// And not less: 15 s. A look at 50,000 connections takes a millisecond.
 const LEAST_OFTEN: Duration = Duration::from_secs(15);
 
-/// How long a drain waits for streams that are not connections yet, before it tells the plugin that no more come: 1 s, several round trips.
-const ESTABLISHING_GRACE: Duration = Duration::from_secs(1);
-
 /// Of refused streams one in this time is worth a warning: 60 s.
 const REFUSALS_WARNED_EVERY: Duration = Duration::from_secs(60);
-
-/// An instance that breaks within this time of its making was short-lived.
-const SHORT_LIFE: Duration = Duration::from_secs(1);
-
-/// So many short-lived instances in a row are replaced at once; after the next one the service backs off.
-const SHORT_LIVES: u32 = 5;
 
 /// Connections of one socket that are on their way to other workers; further ones stay with the worker that accepts.
 const MOST_HANDED: usize = 256;
 
 /// How long a datagram socket waits for an instance before it looks again, while packets wait in the kernel: 100 ms.
 const NO_INSTANCE_PAUSE: Duration = Duration::from_millis(100);
-
-/// After the first failure to make an instance: 1 s.
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-
-/// However often it failed: 60 s.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
