@@ -5,11 +5,14 @@
     reason = "helpers of tests: a panic is a failed test"
 )]
 
+use std::{fs, time::Instant};
+
 use nethost::limits::Limits;
 use nethost_tests::{
+    DEADLINE,
     client::Client,
-    host::Run,
-    places::{guest, plugin},
+    host::{Host, Run},
+    places::{guest, plugin, scratch},
     service::Running,
 };
 use rustix::process::Signal;
@@ -105,6 +108,39 @@ fn datagrams_have_an_instance_of_their_own() {
         let (count, _) = udp.recv_from(&mut buffer).unwrap();
         assert_eq!(buffer.get(..count), Some(b"datagram".as_slice()));
         echoes(&mut client);
+    }
+}
+
+#[test]
+fn a_service_has_a_successor_and_another_beside_it() {
+    let file = scratch("isolation-successor").join("nethost.toml");
+    let plugin = plugin("echo");
+    let write = |greeting: &str| {
+        let service = |name: &str| {
+            format!(
+                "[[service]]\nname = \"{name}\"\nplugin = \"{}\"\nlisten = [\"tcp://127.0.0.1:0\"]\n\
+                 isolation = \"connection\"\nconfig.greeting = \"{greeting}\"\n",
+                plugin.display()
+            )
+        };
+        fs::write(&file, service("one") + &service("other")).unwrap();
+    };
+    write("hello");
+    let host = Host::serve(&file, ["--log", "info"], 2);
+    let greeting = |index| Client::tcp(host.address_of(index)).line();
+    assert_eq!(
+        (greeting(0), greeting(1)),
+        ("hello".to_owned(), "hello".to_owned())
+    );
+    for next in ["welcome", "good morning", "hello again"] {
+        write(next);
+        host.signal(Signal::HUP);
+        for index in [0, 1] {
+            let deadline = Instant::now() + DEADLINE;
+            while greeting(index) != next {
+                assert!(Instant::now() < deadline, "{}", host.log());
+            }
+        }
     }
 }
 

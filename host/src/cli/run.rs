@@ -97,7 +97,7 @@ pub(crate) struct Run {
     #[arg(long)]
     anonymous: bool,
 
-    /// How many instances there are: one per worker thread, or one per service [default: the manifest's first]
+    /// How many instances there are: one per worker thread, one per service, or one per connection [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
     isolation: Option<Isolation>,
 

@@ -19,7 +19,8 @@ use crate::{
 /// plugin has another content: new ones start, those that are not in the file any more stop, those that differ restart. A restart hands the listening
 /// sockets over, so that no client is refused; to its plugin of before it is a stop, so that its connections go on until they end, the plugin ends them, or
 /// `drain-timeout` is over. All others keep
-/// their connections, and load their certificates and users again. Of `[host]` only `drain-timeout` and `name-servers` change while the process runs.
+/// their connections, and load their certificates and users again. Of `[host]` only `drain-timeout` and `name-servers` change while the process runs, and other
+/// name servers restart every service. An address that becomes a wildcard on the same port, or the other way round, takes a new start.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A file that is enough:
