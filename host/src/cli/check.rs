@@ -14,8 +14,9 @@ use super::{Mistake, OrMistake as _};
 use crate::{
     config::{
         Config, ConfigError, Problem, Problems, Severity, WrittenService,
-        prepare::{Effort, Prepared, prepare, start_fault},
+        prepare::{Effort, Fault, Prepared, prepare, start_fault},
     },
+    endpoint::Place,
     engine::Engine,
     manifest::Isolation,
     service::{Host, Protocol},
@@ -135,6 +136,7 @@ fn look(config: &Config) -> anyhow::Result<(Vec<Row>, Vec<Problem>)> {
         .context("starting the main thread's runtime")?;
     let mut problems = config.warnings.clone();
     let mut rows = Vec::new();
+    let mut places: Vec<(Place, String)> = Vec::new();
     for service in &config.services {
         match prepare(&engine, &service.config, Effort::Check) {
             Ok(prepared) => {
@@ -142,6 +144,17 @@ fn look(config: &Config) -> anyhow::Result<(Vec<Row>, Vec<Problem>)> {
                     problems.push(config.problem(service, fault, Severity::Warning));
                 }
                 rows.extend(row(&prepared));
+                let spec = &prepared.spec;
+                for endpoint in &spec.listen {
+                    let here = Place::of(endpoint);
+                    // Those that the file names were compared with each other already; here are those of manifests too.
+                    let other = places.iter().find(|(there, _)| there.meets(&here));
+                    if let Some((_, other)) = other {
+                        let fault = Fault::taken(endpoint, other);
+                        problems.push(config.problem(service, &fault, Severity::Error));
+                    }
+                    places.push((here, spec.program.service.clone()));
+                }
                 let rehearsed = runtime.block_on(rehearse(&host, prepared));
                 if let Err(error) = rehearsed {
                     let fault = start_fault(&service.config, &error);

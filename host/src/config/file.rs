@@ -467,8 +467,8 @@ fn check_together(reader: &Reader<'_>, host: &HostConfig, services: &[WrittenSer
         let owner = format!("service `{name}`");
         for (index, endpoint) in service.config.listen.iter().enumerate() {
             let here = Place::of(endpoint);
-            let taken = listeners.iter().find(|(there, _)| *there == here);
-            if let (Some((_, other)), false) = (taken, here.is_any()) {
+            let taken = listeners.iter().find(|(there, _)| there.meets(&here));
+            if let Some((_, other)) = taken {
                 let message = format!("`listen`: `{endpoint}` is taken by {other}");
                 let mend = "each listener needs an address of its own".to_owned();
                 reader.wrong(&place(service, Part::Listen(index)), message, Some(mend));

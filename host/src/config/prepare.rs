@@ -82,6 +82,16 @@ impl Fault {
         }
     }
 
+    /// A listener is where another service listens, because the manifest of one of them says so.
+    pub(crate) fn taken(endpoint: &Endpoint, other: &str) -> Self {
+        Self::mended(
+            Part::Service,
+            format!("listener `{endpoint}` is taken by service `{other}`"),
+            "say where with --listen",
+            "say where with listen = [\"tcp://127.0.0.1:7000\"]",
+        )
+    }
+
     /// Says it to who typed the description.
     pub(crate) fn typed(&self) -> String {
         let flag = self.part.flag();
