@@ -179,7 +179,7 @@ async fn rehearse(host: &Host, prepared: Prepared) -> Result<(), crate::service:
 fn wrong<'a>(
     config: &'a Config,
     service: &'a WrittenService,
-    faults: &'a [crate::config::prepare::Fault],
+    faults: &'a [Fault],
 ) -> impl Iterator<Item = Problem> + 'a {
     let faults = faults.iter();
     faults.map(|fault| config.problem(service, fault, Severity::Error))

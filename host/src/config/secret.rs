@@ -95,6 +95,16 @@ impl fmt::Debug for Secrets {
     }
 }
 
+#[cfg(test)]
+impl Secret {
+    pub(super) fn of_text(text: &str) -> Self {
+        Self {
+            origin: Origin::Environment("TEST".to_owned()),
+            content: text.to_owned(),
+        }
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Secret").field(&self.origin).finish()

@@ -254,6 +254,11 @@ fn a_secret_does_not_show() {
         service.secrets().redact("`hush-hush` is too short"),
         "`(secret)` is too short"
     );
+    // A plugin may say a line of it alone, and control characters are escaped only after this.
+    let key = "-----BEGIN KEY-----\nabcdefgh\n}\n";
+    let lines = Secrets::of([&Secret::of_text(key)].into_iter());
+    assert_eq!(lines.redact("bad: abcdefgh }"), "bad: (secret) }");
+    assert_eq!(lines.redact(&format!("`{key}`")), "`(secret)`");
     // Others may read it, which is only warned of.
     assert_eq!(config.warnings.len(), 1);
     assert!(config.warnings[0].line().contains("chmod 600"));

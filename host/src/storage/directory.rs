@@ -78,7 +78,7 @@ impl Directory {
             Err(_) => false,
         };
         Ok(Self {
-            space: Arc::new(Space::new(root.clone(), quota)?),
+            space: Space::of(&root, quota)?,
             root,
             mode,
             local,

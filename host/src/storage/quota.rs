@@ -6,7 +6,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -51,6 +51,9 @@ pub(crate) struct Space {
     files: Mutex<HashMap<FileId, OpenFile>>,
 }
 
+/// The spaces of directories whose bytes are limited; few, as the operator grants each.
+static SPACES: Mutex<Vec<(FileId, Weak<Space>)>> = Mutex::new(Vec::new());
+
 /// Device and number of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FileId(u64, u64);
@@ -79,6 +82,26 @@ pub(super) struct Changing<'a> {
 }
 
 impl Space {
+    /// Returns the space of a directory. Who has the same directory with the same limits has the same space: a service and its successor, which
+    /// would otherwise not see what the other one writes.
+    pub(crate) fn of(root: &Arc<Dir>, quota: Quota) -> io::Result<Arc<Self>> {
+        if quota.bytes.is_none() {
+            return Ok(Arc::new(Self::new(root.clone(), quota)?));
+        }
+        let metadata = root.dir_metadata()?;
+        let id = FileId(metadata.dev(), metadata.ino());
+        let mut spaces = SPACES.lock().unwrap_or_else(PoisonError::into_inner);
+        spaces.retain(|(_, space)| space.strong_count() > 0);
+        let mut known = spaces.iter().filter(|(known, _)| *known == id);
+        let known = known.find_map(|(_, space)| space.upgrade().filter(|it| it.quota == quota));
+        if let Some(space) = known {
+            return Ok(space);
+        }
+        let space = Arc::new(Self::new(root.clone(), quota)?);
+        spaces.push((id, Arc::downgrade(&space)));
+        Ok(space)
+    }
+
     /// Counts what is there, if that is limited.
     pub(crate) fn new(root: Arc<Dir>, quota: Quota) -> io::Result<Self> {
         let used = match quota.bytes {
@@ -353,6 +376,30 @@ mod tests {
         );
         assert!(space.files().is_empty());
         assert_eq!(space.open.load(Ordering::Relaxed), 0);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_successor_sees_what_its_predecessor_writes() {
+        let folder =
+            std::env::temp_dir().join(format!("nethost-quota-shared-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let quota = Quota {
+            bytes: Some(10_000),
+            ..Quota::default()
+        };
+        let open_root = |quota| Directory::open_root(&folder, FileMode::ReadWrite, quota).unwrap();
+        let (before, after) = (open_root(quota), open_root(quota));
+        assert!(Arc::ptr_eq(before.space(), after.space()));
+        let file = open(&before, "a", Opening::Create).unwrap();
+        file.append(&[1; 6000]).unwrap();
+        let file = open(&after, "b", Opening::Create).unwrap();
+        assert!(file.append(&[1; 6000]).is_err());
+        let other = open_root(Quota {
+            bytes: Some(20_000),
+            ..quota
+        });
+        assert!(!Arc::ptr_eq(before.space(), other.space()));
         fs::remove_dir_all(&folder).unwrap();
     }
 }
