@@ -31,6 +31,18 @@ use crate::{
     tls::ClientTlsSettings,
 };
 
+/// Says where a file stops to be text.
+pub(super) fn not_text(good: &str, path: &Path) -> Problems {
+    let reader = Reader::new(good, path);
+    let mend = "save it in that encoding".to_owned();
+    reader.wrong(
+        &(good.len()..good.len()),
+        "what follows is not UTF-8",
+        Some(mend),
+    );
+    Problems(reader.finish())
+}
+
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Problems> {
     let reader = Reader::new(text, path);
     let document = match Document::parse(text) {

@@ -121,9 +121,14 @@ impl Config {
 
     /// As [`Self::parse`], from the disk.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Io {
+        let bytes = std::fs::read(path).map_err(|error| ConfigError::Io {
             path: path.to_owned(),
             error,
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let good = error.as_bytes().get(..valid).unwrap_or_default();
+            file::not_text(&String::from_utf8_lossy(good), path)
         })?;
         Ok(Self::parse(&text, path)?)
     }
