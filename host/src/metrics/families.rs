@@ -222,7 +222,7 @@ impl Services<'_> {
         );
         self.counter(
             "nethost_metric_values_ignored_total",
-            "Values of the plugin's metrics that are not numbers (NaN, infinities), and were not recorded.",
+            "Values of the plugin's metrics that are not finite numbers, or negative ones in a histogram, and were not recorded.",
             |meters| meters.values_ignored.value(),
         );
         self.counter(

@@ -357,7 +357,7 @@ pub struct Meters {
     pub(crate) logins: Counters<Login, { Login::NAMES.len() }>,
     pub(crate) instances_made: Counter,
     pub(crate) swaps: Counter,
-    /// Values of a plugin's metrics that are not numbers to sum.
+    /// Values of a plugin's metrics that are not numbers to sum, or would take a sum back.
     pub(crate) values_ignored: Counter,
 }
 

@@ -212,17 +212,20 @@ impl Table {
     fn place(&self, family: &Family, values: &[impl AsRef<str>]) -> (Rc<Series>, Place) {
         let values: Vec<Box<str>> = values
             .iter()
-            .map(|value| cut(value.as_ref()).into())
+            .map(|value| clean(value.as_ref()).into())
             .collect();
         let mut all = family.series.borrow_mut();
         if let Some(series) = all.get(values.as_slice()) {
             return (series.clone(), Place::Own);
         }
-        let (values, place) = if self.series.get() < self.most_series {
+        // One for each metric, and so limited too. A predecessor's would otherwise take the place of one that has counted by itself up to now.
+        let takes_none = values.iter().all(|value| **value == *OVERFLOW);
+        let (values, place) = if takes_none {
+            (values, Place::Own)
+        } else if self.series.get() < self.most_series {
             self.series.set(self.series.get() + 1);
             (values, Place::Own)
         } else {
-            // One for each metric, and so limited too.
             (overflow(values.len()), Place::Shared)
         };
         let series = all
@@ -345,8 +348,8 @@ impl Series {
 
     /// Sets a gauge. Returns whether it is a number that can be summed.
     pub fn set(&self, value: f64) -> bool {
-        self.is_touched.set(true);
         if value.is_finite() {
+            self.is_touched.set(true);
             self.value.set(value);
         }
         value.is_finite()
@@ -357,10 +360,10 @@ impl Series {
         self.set(self.value.get() + difference)
     }
 
-    /// Counts a value in a histogram. Returns whether it can be counted.
+    /// Counts a value in a histogram. Returns whether it can be counted: a negative one would take the sum back.
     pub fn observe(&self, value: f64) -> bool {
         let sum = self.value.get() + value;
-        if !sum.is_finite() {
+        if !sum.is_finite() || value < 0.0 {
             return false;
         }
         self.value.set(sum);
@@ -505,6 +508,21 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Cuts a label's value, and takes out what the output cannot say: two values that print alike would be one series twice.
+fn clean(value: &str) -> String {
+    let mut clean: String = cut(value)
+        .chars()
+        .map(|character| match character {
+            // It is escaped.
+            '\n' => character,
+            other if other.is_control() => char::REPLACEMENT_CHARACTER,
+            other => other,
+        })
+        .collect();
+    clean.truncate(clean.floor_char_boundary(METRIC_LABEL_VALUE));
+    clean
 }
 
 fn cut(value: &str) -> &str {
@@ -717,6 +735,71 @@ mod tests {
     }
 
     #[test]
+    fn values_that_print_alike_are_one_series() {
+        let table = table(10);
+        let family = table
+            .declare(declaration("x", Kind::Counter, &["who"]))
+            .unwrap();
+        for value in ["a\u{1}", "a\u{2}", "a\u{fffd}", "a\n"] {
+            let series = table.series(&family, &values(&[value]));
+            series.unwrap().count(1);
+        }
+        let mut told = table.snapshot(Gauges::True).families[0].1.clone();
+        told.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let told: Vec<_> = told
+            .iter()
+            .map(|(labels, value)| (&*labels[0], value.clone()))
+            .collect();
+        let expected = [("a\n", Value::Counter(1)), ("a\u{fffd}", Value::Counter(3))];
+        assert_eq!(told, expected);
+        // What takes the place of a character is longer than it.
+        let long = "\u{1}".repeat(METRIC_LABEL_VALUE);
+        assert!(clean(&long).len() <= METRIC_LABEL_VALUE);
+    }
+
+    #[test]
+    fn no_series_loses_its_place_to_the_one_that_others_share() {
+        let old = table(3);
+        let family = |table: &Table| {
+            let declaration = declaration("x", Kind::Counter, &["who"]);
+            table.declare(declaration).unwrap()
+        };
+        let counted = |table: &Table| {
+            let mut told = table.snapshot(Gauges::True).families;
+            told.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+            let mut told: Vec<_> = told.into_iter().flat_map(|(_, series)| series).collect();
+            told.sort_by(|(one, _), (other, _)| one.cmp(other));
+            told
+        };
+        for who in ["a", "b", "c", "d", "e"] {
+            let series = old.series(&family(&old), &values(&[who]));
+            series.unwrap().count(1);
+        }
+        let alone = old.declare(declaration("y", Kind::Counter, &[])).unwrap();
+        old.series(&alone, &[]).unwrap().count(7);
+        // In which order they go over is left to chance.
+        for _ in 0..20 {
+            let new = table(3);
+            new.succeed(&old, Succession::Replaced);
+            assert_eq!(counted(&new), counted(&old));
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_recorded_is_nothing_that_the_new_version_said() {
+        let make = || {
+            let table = table(10);
+            let family = table.declare(declaration("g", Kind::Gauge, &[])).unwrap();
+            let series = table.series(&family, &[]).unwrap();
+            (table, series)
+        };
+        let ((old, before), (new, after)) = (make(), make());
+        assert!(before.set(3.0) && !after.set(f64::NAN));
+        new.succeed(&old, Succession::Swapped);
+        assert_eq!(one(&new, "irc_g"), Some(Value::Gauge(3.0)));
+    }
+
+    #[test]
     fn what_cannot_be_summed_is_not_recorded() {
         let gauge = Series::new(&Kind::Gauge);
         assert!(gauge.set(2.0) && gauge.add(0.5));
@@ -729,7 +812,9 @@ mod tests {
         for value in [0.5, 1.0, 1.5, 3.0] {
             assert!(histogram.observe(value));
         }
-        assert!(!histogram.observe(f64::NAN) && !histogram.observe(f64::INFINITY));
+        for value in [f64::NAN, f64::INFINITY, -0.5] {
+            assert!(!histogram.observe(value));
+        }
         let expected = Value::Histogram {
             bounds: vec![1.0, 2.0],
             counts: vec![2, 1, 1],
