@@ -403,6 +403,27 @@ fn a_host_is_not_ready_before_its_services_are() {
 }
 
 #[test]
+fn a_successor_that_is_made_leaves_the_host_ready() {
+    let services = Services::start(&[("one", "echo")]);
+    services.host.registry().enter(Phase::Serving);
+    let runtime = runtime();
+    let stage = |name| {
+        let spec = spec(name, plugin("echo"));
+        let staged = runtime.block_on(services.host.stage(spec, &[], &[]));
+        staged.expect("it is configured")
+    };
+    let successor = stage("one");
+    let answer = services.endpoint().get("/readyz");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(answer.body.contains("one starting\n"), "{}", answer.body);
+    // Of a name that nobody serves it is waited for.
+    let other = stage("two");
+    assert_eq!(services.endpoint().get("/readyz").status, 503);
+    other.discard();
+    successor.discard();
+}
+
+#[test]
 fn a_worker_that_hangs_is_named_and_hangs_nobody_else() {
     let (release, held) = mpsc::channel();
     let held = Arc::new(Mutex::new(Some(held)));
@@ -551,6 +572,32 @@ fn a_plugin_without_metrics_is_served_and_one_with_them_says_so() {
     assert!(!scrape.0.contains("\nloops_"), "{}", scrape.0);
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// A plugin with its defaults.
+fn plugin(name: &str) -> Protocol {
+    let plugin = nethost_tests::service::load(&places::plugin(name));
+    let config = plugin.manifest.config(&[]).expect("it has defaults");
+    let config = serde_json::Value::Object(config).to_string().into();
+    Protocol::Plugin { plugin, config }
+}
+
+fn spec(name: &str, protocol: Protocol) -> ServiceSpec {
+    let mut program = program(Limits::default());
+    program.service = name.to_owned();
+    ServiceSpec {
+        program,
+        protocol,
+        listen: vec!["tcp://127.0.0.1:0".parse().expect("an endpoint")],
+        isolation: Isolation::Service,
+    }
+}
+
 /// A host in this process with services, and an endpoint.
 struct Services {
     host: Library,
@@ -560,35 +607,20 @@ struct Services {
 
 impl Services {
     fn start(services: &[(&'static str, &str)]) -> Self {
-        let services = services.iter().map(|(name, plugin)| {
-            let plugin = nethost_tests::service::load(&places::plugin(plugin));
-            let config = plugin.manifest.config(&[]).expect("it has defaults");
-            let config = serde_json::Value::Object(config).to_string().into();
-            (*name, Protocol::Plugin { plugin, config })
-        });
+        let services = services.iter().map(|(name, of)| (*name, plugin(of)));
         Self::start_with(services.collect())
     }
 
     fn start_with(protocols: Vec<(&str, Protocol)>) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = runtime();
         let host = Library::start(NonZeroUsize::MIN).expect("a worker");
         let endpoint = "tcp://127.0.0.1:0".parse().expect("an endpoint");
         let serving = endpoint::serve(&endpoint, host.registry().clone());
         let serving = runtime.block_on(serving).expect("it listens");
         let mut services = Vec::new();
         for (name, protocol) in protocols {
-            let mut program = program(Limits::default());
-            program.service = name.to_owned();
-            let spec = ServiceSpec {
-                program,
-                protocol,
-                listen: vec![endpoint.clone()],
-                isolation: Isolation::Service,
-            };
-            services.push(runtime.block_on(host.serve(spec)).expect("it starts"));
+            let service = runtime.block_on(host.serve(spec(name, protocol)));
+            services.push(service.expect("it starts"));
         }
         Self {
             host,

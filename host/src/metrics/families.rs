@@ -86,7 +86,7 @@ impl Services<'_> {
         );
         for view in self.views {
             let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
-            for (_, sample) in &view.samples {
+            for sample in view.counted() {
                 for (listener, count) in &sample.accepted {
                     *totals.entry(listener).or_default() += count;
                 }

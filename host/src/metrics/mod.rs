@@ -13,6 +13,8 @@ pub mod plugin;
 
 pub mod registry;
 
+mod retired;
+
 mod merge;
 
 mod families;

@@ -151,6 +151,12 @@ impl Slot {
             .as_ref()
             .is_some_and(|it| it.holdings.handler().is_some());
         let gauges = if serves { Gauges::True } else { Gauges::Gone };
+        sample.plugin = self.snapshot(gauges);
+        sample
+    }
+
+    /// Copies what the plugin has counted.
+    fn snapshot(&self, gauges: Gauges) -> Snapshot {
         let mut snapshots = Vec::new();
         if let Some(table) = &*self.table.borrow() {
             snapshots.push(table.snapshot(gauges));
@@ -159,21 +165,24 @@ impl Slot {
             snapshots.extend(alone.snapshots());
         }
         let families = snapshots.into_iter().flat_map(|snapshot| snapshot.families);
-        sample.plugin = Snapshot {
+        Snapshot {
             families: families.collect(),
-        };
-        sample
+        }
     }
 
-    /// Ends what is left of a service on this worker.
-    pub(super) fn close(id: ServiceId) {
-        if let Some(slot) = SLOTS.with_borrow_mut(|slots| slots.remove(&id)) {
-            slot.establishing.give_up();
-            for running in slot.all() {
-                running.holdings.finish(&CloseReason::Draining);
-            }
-            slot.running.take();
+    /// Ends what is left of a service on this worker, and returns what it has counted.
+    pub(super) fn close(id: ServiceId) -> Option<Sample> {
+        let slot = SLOTS.with_borrow_mut(|slots| slots.remove(&id))?;
+        slot.establishing.give_up();
+        for running in slot.all() {
+            running.holdings.finish(&CloseReason::Draining);
         }
+        slot.running.take();
+        Some(Sample {
+            accepted: slot.accepted.take(),
+            plugin: slot.snapshot(Gauges::Gone),
+            ..Sample::default()
+        })
     }
 
     /// Accepts on a socket until `stop` says so.
