@@ -130,6 +130,9 @@ pub const STORAGE_ENTRIES: usize = 256;
 /// The most metrics of one instance: 100.
 pub const METRICS: usize = 100;
 
+/// With isolation `connection`, for each series that a service may have: values of gauges that the instances of one worker add up: 100, some 100 bytes each.
+pub const METRIC_PARTS: usize = 100;
+
 /// The most labels of a metric: 8.
 pub const METRIC_LABELS: usize = 8;
 

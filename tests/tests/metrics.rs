@@ -263,6 +263,51 @@ fn a_limit_that_is_hit_is_counted() {
 }
 
 #[test]
+fn instances_of_one_connection_each_count_together() {
+    let run = Run::of(places::guest("counts"));
+    let run = run.arguments(["--isolation", "connection", "--workers", "1"]);
+    let (host, endpoint) = start(run);
+    let mut clients: Vec<_> = (0..3).map(|_| host.connect()).collect();
+    for client in &mut clients {
+        for command in ["add 2", "kind a", "size 50", "level 0.1", "raise 0.2"] {
+            assert_eq!(tell(client, command), "ok");
+        }
+        assert_eq!(tell(client, "flood 2000"), "ok");
+    }
+    let scrape = endpoint.scrape();
+    scrape.has(&[
+        (r#"counts_things_total{service="counts"}"#, 6.0),
+        (r#"counts_kinds_total{service="counts",kind="a"}"#, 3.0),
+        (r#"counts_kinds_total{service="counts",kind="998"}"#, 3.0),
+        (
+            r#"counts_kinds_total{service="counts",kind="(overflow)"}"#,
+            3.0 * 1001.0,
+        ),
+        (r#"counts_sizes_bytes_count{service="counts"}"#, 3.0),
+    ]);
+    let level = scrape.value(r#"counts_level{service="counts"}"#);
+    assert!(
+        level.is_some_and(|level| (level - 0.9).abs() < 1e-9),
+        "{level:?}"
+    );
+    // It is logged once, and not by each.
+    host.logged(&["WARN", "more metrics or series"]);
+    assert_eq!(host.log().matches("more metrics or series").count(), 1);
+    // One breaks, the others go; nothing that they counted does, and nothing is left of what was true of them.
+    let mut broken = clients.remove(0);
+    broken.command("trap");
+    broken.end();
+    drop(clients);
+    let scrape = endpoint.await_value(r#"nethost_connections{service="counts"}"#, 0.0);
+    scrape.has(&[
+        (r#"counts_things_total{service="counts"}"#, 6.0),
+        (r#"counts_kinds_total{service="counts",kind="998"}"#, 3.0),
+    ]);
+    endpoint.await_value(r#"counts_level{service="counts"}"#, 0.0);
+    scrape.is_clean();
+}
+
+#[test]
 fn two_services_share_families_and_not_values() {
     let services = Services::start(&[("one", "echo"), ("two", "echo"), ("three", "irc")]);
     for (service, bytes) in [(0, 10_usize), (1, 20)] {

@@ -28,7 +28,8 @@ pub(super) struct Family {
     pub(super) series: BTreeMap<(String, Labels), (Arc<About>, Value)>,
 }
 
-/// Adds up, by the metric's name in the output. Where services differ about a metric's kind, the first one's is told, and a warning is logged once.
+/// Adds up, by the metric's name in the output. Where services differ about a metric's kind, the first one's is told, and a warning is logged once: a plugin names itself, and so can take
+/// a name from another one whose service is started later, never from the host.
 pub(super) fn merge(views: &[View], admitted: &mut Admitted) -> BTreeMap<String, Family> {
     let is_there = |service: &String| views.iter().any(|view| view.name == *service);
     admitted.series.retain(|service, _| is_there(service));

@@ -11,6 +11,8 @@ pub mod meters;
 
 pub mod plugin;
 
+pub mod parts;
+
 pub mod registry;
 
 mod retired;

@@ -1,6 +1,6 @@
 //! What a plugin counts itself: the metrics that it declared, and their series.
 //!
-//! A [`Table`] belongs to one instance and one thread; its numbers are plain cells. It passes what it counted on to its successor, so no counter goes back when
+//! A [`Table`] belongs to one thread, and to one instance or, with isolation `connection`, to all of a service; its numbers are plain cells. It passes what it counted on to its successor, so no counter goes back when
 //! an instance is replaced or swapped.
 
 use std::{
@@ -14,7 +14,8 @@ use thiserror::Error;
 
 use super::meters::{Limit, Meters};
 use crate::limits::{
-    METRIC_BUCKETS, METRIC_HELP, METRIC_LABEL_VALUE, METRIC_LABELS, METRIC_NAME, METRICS,
+    METRIC_BUCKETS, METRIC_HELP, METRIC_LABEL_VALUE, METRIC_LABELS, METRIC_NAME, METRIC_PARTS,
+    METRICS,
 };
 
 /// What a metric is.
@@ -44,7 +45,7 @@ pub enum Kind {
     ),
 }
 
-/// The metrics of one instance.
+/// The metrics of one instance, or of those that share them.
 #[derive(Debug)]
 pub struct Table {
     /// What its names begin with.
@@ -56,6 +57,8 @@ pub struct Table {
     series: Cell<usize>,
     /// Somebody was told that there are too many.
     warned: Cell<bool>,
+    /// How many values of gauges its instances add up; none if it is one instance's.
+    parts: Option<Cell<usize>>,
 }
 
 /// One metric of a table, and its series.
@@ -80,6 +83,8 @@ pub struct Series {
     buckets: RefCell<Box<[u64]>>,
     /// Something was recorded.
     is_touched: Cell<bool>,
+    /// Instances that say a part of it.
+    parts: Cell<usize>,
 }
 
 /// Why a metric cannot be had.
@@ -159,6 +164,37 @@ impl Table {
             families: RefCell::default(),
             series: Cell::new(0),
             warned: Cell::new(false),
+            parts: None,
+        }
+    }
+
+    /// As [`Self::new`], for all instances of a service on a worker: they count together, and their gauges are [`Parts`](super::parts::Parts) of a sum.
+    pub fn shared(plugin: &str, service: &str, most_series: usize, meters: Arc<Meters>) -> Self {
+        Self {
+            parts: Some(Cell::new(0)),
+            ..Self::new(plugin, service, most_series, meters)
+        }
+    }
+
+    /// Returns whether several instances count here.
+    pub fn is_shared(&self) -> bool {
+        self.parts.is_some()
+    }
+
+    /// Returns whether its instances may have one more part of a gauge.
+    pub(super) fn has_room_for_part(&self) -> bool {
+        let most = self.most_series.saturating_mul(METRIC_PARTS);
+        let has_room = self.parts.as_ref().is_some_and(|parts| parts.get() < most);
+        if !has_room {
+            self.overflow();
+        }
+        has_room
+    }
+
+    /// There are so many parts more.
+    pub(super) fn count_parts(&self, more: isize) {
+        if let Some(parts) = &self.parts {
+            parts.set(parts.get().saturating_add_signed(more));
         }
     }
 
@@ -319,6 +355,13 @@ pub enum Gauges {
     Gone,
 }
 
+impl Family {
+    /// Returns whether it goes up and down.
+    pub fn is_gauge(&self) -> bool {
+        self.about.kind == Kind::Gauge
+    }
+}
+
 impl std::fmt::Display for Family {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let labels = self.about.labels.len();
@@ -338,6 +381,23 @@ impl Series {
             value: Cell::new(0.0),
             buckets: RefCell::new(vec![0; bounds].into()),
             is_touched: Cell::new(false),
+            parts: Cell::new(0),
+        }
+    }
+
+    /// An instance says a part of it from now on.
+    pub(super) fn join(&self) {
+        self.parts.set(self.parts.get() + 1);
+    }
+
+    /// An instance is gone that said this.
+    pub(super) fn leave(&self, part: f64) {
+        self.parts.set(self.parts.get().saturating_sub(1));
+        if self.parts.get() == 0 {
+            // What the rounding of sums has left.
+            self.value.set(0.0);
+        } else {
+            self.add(-part);
         }
     }
 
@@ -648,6 +708,39 @@ mod tests {
             let mut declaration = declaration("x", Kind::Gauge, &[]);
             declaration.help = help.to_owned();
             assert!(table(10).declare(declaration).is_err());
+        }
+    }
+
+    #[test]
+    fn a_declaration_is_taken_where_the_fake_of_the_sdk_takes_it() {
+        let cases = include_str!("../../../sdk/rust/src/testing/metric-declarations.txt");
+        for case in cases.lines() {
+            let fields: Vec<_> = case.split(' ').collect();
+            let [verdict, name, unit, labels, bounds] = fields[..] else {
+                panic!("five fields: {case}");
+            };
+            let list = |text: &str| match text {
+                "-" => Vec::new(),
+                some => some.split(',').map(str::to_owned).collect(),
+            };
+            let name = match name.strip_suffix("-letters") {
+                Some(count) => "x".repeat(count.parse().unwrap()),
+                None => name.to_owned(),
+            };
+            let bounds = list(bounds);
+            let bounds: Vec<f64> = bounds.iter().map(|it| it.parse().unwrap()).collect();
+            let declared = table(10).declare(Declaration {
+                name,
+                help: "Help".to_owned(),
+                unit: list(unit).pop(),
+                labels: list(labels),
+                kind: if bounds.is_empty() {
+                    Kind::Gauge
+                } else {
+                    Kind::Histogram(bounds)
+                },
+            });
+            assert_eq!(declared.is_ok(), verdict == "accepted", "{case}");
         }
     }
 
