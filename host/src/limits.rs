@@ -50,7 +50,7 @@ pub struct Limits {
     /// Bytes that one instance's file operations hold until they complete, or until their result is taken: data to write, data to read, paths, pages, and 1 KiB for each
     /// operation. Default 16 MiB: sixteen of the largest. A further one completes with `limit`.
     pub storage_bytes: usize,
-    /// Series of the metrics of the service's plugin, on all workers together. Default 1,000: a metric by each of some hundred commands or channels. What is recorded
+    /// Series of the metrics of the service's plugin that have labels, on all workers together. Default 1,000: a metric by each of some hundred commands or channels. What is recorded
     /// in a further one is told as one series with the rest, whose labels say `(overflow)`; that is counted, and logged once.
     pub metric_series: usize,
     /// How long `close` waits for the peer to take what is queued. Default 30 s; then the connection is aborted.
@@ -129,6 +129,9 @@ pub const STORAGE_ENTRIES: usize = 256;
 
 /// The most metrics of one instance: 100.
 pub const METRICS: usize = 100;
+
+/// With isolation `connection`, for each series that a service may have: values of gauges that the instances of one worker add up: 100, some 100 bytes each.
+pub const METRIC_PARTS: usize = 100;
 
 /// The most labels of a metric: 8.
 pub const METRIC_LABELS: usize = 8;

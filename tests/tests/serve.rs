@@ -23,6 +23,7 @@ use nethost_tests::{
     DEADLINE,
     client::Client,
     host::{Host, nethost},
+    metrics::Endpoint,
     places::{guest, plugin, root, scratch},
 };
 use rustix::process::Signal;
@@ -223,6 +224,42 @@ fn a_bad_file_changes_nothing_and_says_why() {
     reload(&host);
     wait_for_greeting(host.address(), "two");
     echoes(&mut held);
+}
+
+#[test]
+fn no_counter_goes_back_when_a_service_restarts() {
+    let metrics = "metrics = \"tcp://127.0.0.1:0\"\n";
+    let text = |greeting: &str| HOST.to_owned() + metrics + &echo("back", greeting);
+    let file = File::new("serve-counters", &text("0"));
+    let host = file.serve(1);
+    let endpoint = Endpoint::of(&host);
+    let listener = host.listening().first().cloned().unwrap();
+    let accepted =
+        format!(r#"nethost_connections_accepted_total{{service="back",listener="{listener}"}}"#);
+    let address = host.address();
+    for round in 0..3_u8 {
+        let mut client = greeted(address, &round.to_string());
+        echoes(&mut client);
+        client.close_write();
+        client.end();
+        let next = (round + 1).to_string();
+        file.write(&text(&next));
+        reload(&host);
+        host.logged_times(&["restarted"], usize::from(round) + 1);
+        host.logged_times(&["stopped", "back"], usize::from(round) + 1);
+        let count = f64::from(round) + 1.0;
+        endpoint.scrape().has(&[
+            (&accepted, count),
+            // The greeting and "ping".
+            (
+                r#"nethost_received_bytes_total{service="back"}"#,
+                4.0 * count,
+            ),
+            (r#"nethost_sent_bytes_total{service="back"}"#, 7.0 * count),
+            (r#"echo_echoed_bytes_total{service="back"}"#, 4.0 * count),
+            (r#"nethost_connections{service="back"}"#, 0.0),
+        ]);
+    }
 }
 
 #[test]

@@ -12,19 +12,63 @@ use crate::{
         Counter, Description, Error, Gauge, Histogram, Host, HostCounter, HostGauge, HostHistogram,
     },
     instance::State,
-    metrics::plugin::{Declaration, Family, Kind, MetricError, Series},
+    metrics::{
+        parts::{Part, Parts},
+        plugin::{Declaration, Family, Kind, MetricError, Series},
+    },
     reactor::{ErrorKind, OperationError},
 };
 
 /// What the handles of an instance mean. The contract's types see to it that a counter's handle is a counter's.
 #[derive(Debug, Default)]
-pub(crate) struct Handles(Slab<Handle>);
+pub(crate) struct Handles {
+    handles: Slab<Handle>,
+    /// What it says of gauges, if others count in its table.
+    parts: Parts,
+}
 
 #[derive(Debug)]
 struct Handle {
     family: Rc<Family>,
     /// None for a metric that has labels.
-    series: Option<Rc<Series>>,
+    series: Option<Recorded>,
+}
+
+/// Where a handle records to.
+#[derive(Debug)]
+enum Recorded {
+    Series(Rc<Series>),
+    /// Of a gauge that several instances have.
+    Part(Rc<Part>),
+}
+
+impl Recorded {
+    fn count(&self, count: u64) {
+        if let Self::Series(series) = self {
+            series.count(count);
+        }
+    }
+
+    fn observe(&self, value: f64) -> bool {
+        match self {
+            Self::Series(series) => series.observe(value),
+            Self::Part(_) => false,
+        }
+    }
+
+    fn set(&self, value: f64) -> bool {
+        match self {
+            Self::Series(series) => series.set(value),
+            Self::Part(part) => part.set(value),
+        }
+    }
+
+    fn add(&self, difference: f64) -> bool {
+        match self {
+            Self::Series(series) => series.add(difference),
+            Self::Part(part) => part.add(difference),
+        }
+    }
 }
 
 impl Host for State {}
@@ -136,7 +180,7 @@ impl State {
             Err(error) => return Ok(Err(refused(&error))),
         };
         let series = self.table.series(&family, &[]);
-        Ok(Ok(self.own_metric(Handle { family, series })?))
+        Ok(Ok(self.own_metric(family, series)?))
     }
 
     fn resolve_series<T: 'static>(
@@ -150,14 +194,13 @@ impl State {
             let error = OperationError::new(ErrorKind::Invalid, message);
             return Ok(Err(convert::error(error)));
         };
-        let series = Some(series);
-        Ok(Ok(self.own_metric(Handle { family, series })?))
+        Ok(Ok(self.own_metric(family, Some(series))?))
     }
 
     fn record<T: 'static>(
         &mut self,
         handle: &Resource<T>,
-        record: impl FnOnce(&Series) -> bool,
+        record: impl FnOnce(&Recorded) -> bool,
     ) -> wasmtime::Result<()> {
         let recorded = self.series(handle)?.is_none_or(record);
         if !recorded {
@@ -166,24 +209,38 @@ impl State {
         Ok(())
     }
 
-    fn series<T: 'static>(&self, handle: &Resource<T>) -> wasmtime::Result<Option<&Series>> {
-        Ok(self.metric(handle)?.series.as_deref())
+    fn series<T: 'static>(&self, handle: &Resource<T>) -> wasmtime::Result<Option<&Recorded>> {
+        Ok(self.metric(handle)?.series.as_ref())
     }
 
     fn metric<T: 'static>(&self, handle: &Resource<T>) -> wasmtime::Result<&Handle> {
         usize::try_from(handle.rep())
             .ok()
-            .and_then(|index| self.metrics.0.get(index))
+            .and_then(|index| self.metrics.handles.get(index))
             .ok_or_else(|| wasmtime::format_err!("a metric's handle that the host never gave"))
     }
 
-    fn own_metric<T: 'static>(&mut self, handle: Handle) -> wasmtime::Result<Resource<T>> {
-        let index = self.metrics.0.insert(handle);
+    fn own_metric<T: 'static>(
+        &mut self,
+        family: Rc<Family>,
+        series: Option<Rc<Series>>,
+    ) -> wasmtime::Result<Resource<T>> {
+        let series = match series {
+            Some(series) if family.is_gauge() && self.table.is_shared() => {
+                // One too many says nothing.
+                let part = self.metrics.parts.of(&self.table, &series);
+                part.map(Recorded::Part)
+            }
+            series => series.map(Recorded::Series),
+        };
+        let index = self.metrics.handles.insert(Handle { family, series });
         Ok(Resource::new_own(u32::try_from(index)?))
     }
 
     fn forget_metric<T: 'static>(&mut self, handle: &Resource<T>) -> wasmtime::Result<()> {
-        self.metrics.0.try_remove(usize::try_from(handle.rep())?);
+        self.metrics
+            .handles
+            .try_remove(usize::try_from(handle.rep())?);
         Ok(())
     }
 }

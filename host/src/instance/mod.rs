@@ -156,31 +156,48 @@ impl Instance {
         holdings: Rc<Holdings>,
         config: &str,
     ) -> Result<Rc<Self>, StartError> {
-        Self::start(plugin, holdings, config, Staging::Live)
+        let table = Self::own_table(&plugin, &holdings);
+        Self::counting(plugin, holdings, config, table)
     }
 
-    /// As [`Self::new`], but what `configure` and later the restoring do to the world waits for [`Self::commit`].
+    /// Makes a table for one instance.
+    pub(crate) fn own_table(plugin: &Plugin, holdings: &Holdings) -> Rc<Table> {
+        Rc::new(Table::new(
+            &plugin.manifest.name,
+            &holdings.program().service,
+            holdings.program().limits.metric_series,
+            holdings.meters().clone(),
+        ))
+    }
+
+    /// As [`Self::new`], with what it counts in this table.
+    pub fn counting(
+        plugin: Arc<Plugin>,
+        holdings: Rc<Holdings>,
+        config: &str,
+        table: Rc<Table>,
+    ) -> Result<Rc<Self>, StartError> {
+        Self::start(plugin, holdings, config, table, Staging::Live)
+    }
+
+    /// As [`Self::counting`], but what `configure` and later the restoring do to the world waits for [`Self::commit`].
     pub fn stage(
         plugin: Arc<Plugin>,
         holdings: Rc<Holdings>,
         config: &str,
+        table: Rc<Table>,
     ) -> Result<Rc<Self>, StartError> {
-        Self::start(plugin, holdings, config, Staging::held())
+        Self::start(plugin, holdings, config, table, Staging::held())
     }
 
     fn start(
         plugin: Arc<Plugin>,
         holdings: Rc<Holdings>,
         config: &str,
+        table: Rc<Table>,
         staging: Staging,
     ) -> Result<Rc<Self>, StartError> {
         let limits = &holdings.program().limits;
-        let table = Rc::new(Table::new(
-            &plugin.manifest.name,
-            &holdings.program().service,
-            limits.metric_series,
-            holdings.meters().clone(),
-        ));
         let state = State {
             lines: Lines::new(
                 &holdings.program().service,

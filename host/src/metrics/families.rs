@@ -86,7 +86,7 @@ impl Services<'_> {
         );
         for view in self.views {
             let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
-            for (_, sample) in &view.samples {
+            for sample in view.counted() {
                 for (listener, count) in &sample.accepted {
                     *totals.entry(listener).or_default() += count;
                 }
@@ -222,7 +222,7 @@ impl Services<'_> {
         );
         self.counter(
             "nethost_metric_values_ignored_total",
-            "Values of the plugin's metrics that are not numbers (NaN, infinities), and were not recorded.",
+            "Values of the plugin's metrics that are not finite numbers, or negative ones in a histogram, and were not recorded.",
             |meters| meters.values_ignored.value(),
         );
         self.counter(

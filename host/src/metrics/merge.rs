@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    plugin::{About, Kind, Labels, Value, overflow},
+    plugin::{About, Kind, Labels, Snapshot, Value, overflow},
     registry::View,
 };
 
@@ -28,23 +28,17 @@ pub(super) struct Family {
     pub(super) series: BTreeMap<(String, Labels), (Arc<About>, Value)>,
 }
 
-/// Adds up, by the metric's name in the output. Where services differ about a metric's kind, the first one's is told, and a warning is logged once.
+/// Adds up, by the metric's name in the output. Where services differ about a metric's kind, the first one's is told, and a warning is logged once: a plugin names itself, and so can take
+/// a name from another one whose service is started later, never from the host.
 pub(super) fn merge(views: &[View], admitted: &mut Admitted) -> BTreeMap<String, Family> {
     let is_there = |service: &String| views.iter().any(|view| view.name == *service);
     admitted.series.retain(|service, _| is_there(service));
     admitted.warned.retain(|(service, _)| is_there(service));
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for view in views {
-        for (_, sample) in &view.samples {
-            // In order, so that those who are told first do not depend on chance.
-            let mut own: Vec<_> = sample.plugin.families.iter().collect();
-            own.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-            for (about, series) in own {
-                let (name, kind) = match about.kind {
-                    Kind::Counter => (format!("{}_total", about.name), "counter"),
-                    Kind::Gauge => (about.name.clone(), "gauge"),
-                    Kind::Histogram(_) => (about.name.clone(), "histogram"),
-                };
+        for sample in view.counted() {
+            for (about, series) in in_order(&sample.plugin) {
+                let (name, kind) = told_as(about);
                 let family = families.entry(name.clone()).or_insert_with(|| Family {
                     kind,
                     help: about.help.clone(),
@@ -52,16 +46,14 @@ pub(super) fn merge(views: &[View], admitted: &mut Admitted) -> BTreeMap<String,
                 });
                 if family.kind != kind {
                     admitted.warn(
-                        view,
+                        &view.name,
                         &name,
                         "another service has a metric of that name and another kind, which is told",
                     );
                     continue;
                 }
-                let mut series: Vec<_> = series.iter().collect();
-                series.sort_by(|(one, _), (other, _)| one.cmp(other));
                 for (labels, value) in series {
-                    let labels = admitted.admit(view, &name, labels);
+                    let labels = admitted.admit(&view.name, view.most_series, &name, labels);
                     family.add(view, about, labels, value);
                 }
             }
@@ -70,30 +62,57 @@ pub(super) fn merge(views: &[View], admitted: &mut Admitted) -> BTreeMap<String,
     families
 }
 
+/// Returns the metrics and their series in order, so that those who are told first do not depend on chance.
+pub(super) fn in_order(snapshot: &Snapshot) -> Vec<(&Arc<About>, Vec<&(Labels, Value)>)> {
+    let mut families: Vec<_> = Vec::new();
+    for (about, values) in &snapshot.families {
+        let mut series: Vec<_> = values.iter().collect();
+        series.sort_by(|(one, _), (other, _)| one.cmp(other));
+        families.push((about, series));
+    }
+    families.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+    families
+}
+
+/// Returns a metric's name in the output, and the word for its kind.
+pub(super) fn told_as(about: &About) -> (String, &'static str) {
+    match about.kind {
+        Kind::Counter => (format!("{}_total", about.name), "counter"),
+        Kind::Gauge => (about.name.clone(), "gauge"),
+        Kind::Histogram(_) => (about.name.clone(), "histogram"),
+    }
+}
+
 impl Admitted {
     /// Returns the values under which a series is told: its own, unless there are too many.
-    fn admit(&mut self, view: &View, name: &str, labels: &Labels) -> Labels {
+    pub(super) fn admit(
+        &mut self,
+        service: &str,
+        most_series: usize,
+        name: &str,
+        labels: &Labels,
+    ) -> Labels {
         let shared: Labels = overflow(labels.len()).into();
-        let told = self.series.entry(view.name.clone()).or_default();
+        let told = self.series.entry(service.to_owned()).or_default();
         let key = (name.to_owned(), labels.clone());
         if *labels == shared || told.contains(&key) {
             return labels.clone();
         }
-        if told.len() < view.most_series {
+        if told.len() < most_series {
             told.insert(key);
             return labels.clone();
         }
         self.warn(
-            view,
+            service,
             "",
             "its plugin has more series than are told; further ones are added up",
         );
         shared
     }
 
-    fn warn(&mut self, view: &View, metric: &str, what: &str) {
-        if self.warned.insert((view.name.clone(), metric.to_owned())) {
-            tracing::warn!(service = view.name, metric, "{what}");
+    fn warn(&mut self, service: &str, metric: &str, what: &str) {
+        if self.warned.insert((service.to_owned(), metric.to_owned())) {
+            tracing::warn!(service, metric, "{what}");
         }
     }
 }
@@ -112,7 +131,7 @@ impl Family {
     }
 }
 
-fn add(total: &mut Value, value: &Value) {
+pub(super) fn add(total: &mut Value, value: &Value) {
     match (total, value) {
         (Value::Counter(total), Value::Counter(value)) => *total = total.saturating_add(*value),
         (Value::Gauge(total), Value::Gauge(value)) => *total += value,
@@ -186,6 +205,7 @@ mod tests {
             is_listening: true,
             meters: Vec::new(),
             samples: samples.collect(),
+            retired: None,
         }
     }
 

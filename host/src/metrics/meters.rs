@@ -56,6 +56,13 @@ impl<L: Label, const N: usize> Counters<L, N> {
         self.0.get(label.index()).map_or(0, Counter::value)
     }
 
+    /// Adds what another one counted, which nobody else reads as a part of this.
+    fn absorb(&self, other: &Self) {
+        for (counter, other) in self.0.iter().zip(&other.0) {
+            counter.add(other.value());
+        }
+    }
+
     /// Returns the names and what was counted under each.
     pub fn values(&self) -> impl Iterator<Item = (&'static str, u64)> {
         L::NAMES
@@ -357,7 +364,7 @@ pub struct Meters {
     pub(crate) logins: Counters<Login, { Login::NAMES.len() }>,
     pub(crate) instances_made: Counter,
     pub(crate) swaps: Counter,
-    /// Values of a plugin's metrics that are not numbers to sum.
+    /// Values of a plugin's metrics that are not numbers to sum, or would take a sum back.
     pub(crate) values_ignored: Counter,
 }
 
@@ -412,6 +419,46 @@ impl Meters {
             .wrapping_add(1_442_695_040_888_963_407);
         self.lots.add(next.wrapping_sub(before));
         next
+    }
+
+    /// Adds what others counted; no worker counts here.
+    pub(crate) fn absorb(&self, other: &Self) {
+        let Self {
+            received,
+            sent,
+            calls,
+            call_nanoseconds,
+            call_times,
+            // No count, but where the generator is.
+            lots: _,
+            datagrams,
+            refused,
+            closed,
+            traps,
+            limits,
+            connects,
+            logins,
+            instances_made,
+            swaps,
+            values_ignored,
+        } = other;
+        self.received.add(received.value());
+        self.sent.add(sent.value());
+        self.calls.absorb(calls);
+        self.call_nanoseconds.absorb(call_nanoseconds);
+        for (counter, other) in self.call_times.iter().zip(call_times) {
+            counter.add(other.value());
+        }
+        self.datagrams.absorb(datagrams);
+        self.refused.absorb(refused);
+        self.closed.absorb(closed);
+        self.traps.absorb(traps);
+        self.limits.absorb(limits);
+        self.connects.absorb(connects);
+        self.logins.absorb(logins);
+        self.instances_made.add(instances_made.value());
+        self.swaps.add(swaps.value());
+        self.values_ignored.add(values_ignored.value());
     }
 
     /// Returns the time in the guest by the kind of call.

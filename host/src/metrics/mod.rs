@@ -11,7 +11,11 @@ pub mod meters;
 
 pub mod plugin;
 
+pub mod parts;
+
 pub mod registry;
+
+mod retired;
 
 mod merge;
 

@@ -1,6 +1,6 @@
 //! What a plugin counts itself: the metrics that it declared, and their series.
 //!
-//! A [`Table`] belongs to one instance and one thread; its numbers are plain cells. It passes what it counted on to its successor, so no counter goes back when
+//! A [`Table`] belongs to one thread, and to one instance or, with isolation `connection`, to all of a service; its numbers are plain cells. It passes what it counted on to its successor, so no counter goes back when
 //! an instance is replaced or swapped.
 
 use std::{
@@ -14,7 +14,8 @@ use thiserror::Error;
 
 use super::meters::{Limit, Meters};
 use crate::limits::{
-    METRIC_BUCKETS, METRIC_HELP, METRIC_LABEL_VALUE, METRIC_LABELS, METRIC_NAME, METRICS,
+    METRIC_BUCKETS, METRIC_HELP, METRIC_LABEL_VALUE, METRIC_LABELS, METRIC_NAME, METRIC_PARTS,
+    METRICS,
 };
 
 /// What a metric is.
@@ -44,7 +45,7 @@ pub enum Kind {
     ),
 }
 
-/// The metrics of one instance.
+/// The metrics of one instance, or of those that share them.
 #[derive(Debug)]
 pub struct Table {
     /// What its names begin with.
@@ -56,6 +57,8 @@ pub struct Table {
     series: Cell<usize>,
     /// Somebody was told that there are too many.
     warned: Cell<bool>,
+    /// How many values of gauges its instances add up; none if it is one instance's.
+    parts: Option<Cell<usize>>,
 }
 
 /// One metric of a table, and its series.
@@ -80,6 +83,8 @@ pub struct Series {
     buckets: RefCell<Box<[u64]>>,
     /// Something was recorded.
     is_touched: Cell<bool>,
+    /// Instances that say a part of it.
+    parts: Cell<usize>,
 }
 
 /// Why a metric cannot be had.
@@ -159,6 +164,37 @@ impl Table {
             families: RefCell::default(),
             series: Cell::new(0),
             warned: Cell::new(false),
+            parts: None,
+        }
+    }
+
+    /// As [`Self::new`], for all instances of a service on a worker: they count together, and their gauges are [`Parts`](super::parts::Parts) of a sum.
+    pub fn shared(plugin: &str, service: &str, most_series: usize, meters: Arc<Meters>) -> Self {
+        Self {
+            parts: Some(Cell::new(0)),
+            ..Self::new(plugin, service, most_series, meters)
+        }
+    }
+
+    /// Returns whether several instances count here.
+    pub fn is_shared(&self) -> bool {
+        self.parts.is_some()
+    }
+
+    /// Returns whether its instances may have one more part of a gauge.
+    pub(super) fn has_room_for_part(&self) -> bool {
+        let most = self.most_series.saturating_mul(METRIC_PARTS);
+        let has_room = self.parts.as_ref().is_some_and(|parts| parts.get() < most);
+        if !has_room {
+            self.overflow();
+        }
+        has_room
+    }
+
+    /// There are so many parts more.
+    pub(super) fn count_parts(&self, more: isize) {
+        if let Some(parts) = &self.parts {
+            parts.set(parts.get().saturating_add_signed(more));
         }
     }
 
@@ -212,17 +248,20 @@ impl Table {
     fn place(&self, family: &Family, values: &[impl AsRef<str>]) -> (Rc<Series>, Place) {
         let values: Vec<Box<str>> = values
             .iter()
-            .map(|value| cut(value.as_ref()).into())
+            .map(|value| clean(value.as_ref()).into())
             .collect();
         let mut all = family.series.borrow_mut();
         if let Some(series) = all.get(values.as_slice()) {
             return (series.clone(), Place::Own);
         }
-        let (values, place) = if self.series.get() < self.most_series {
+        // One for each metric, and so limited too. A predecessor's would otherwise take the place of one that has counted by itself up to now.
+        let takes_none = values.iter().all(|value| **value == *OVERFLOW);
+        let (values, place) = if takes_none {
+            (values, Place::Own)
+        } else if self.series.get() < self.most_series {
             self.series.set(self.series.get() + 1);
             (values, Place::Own)
         } else {
-            // One for each metric, and so limited too.
             (overflow(values.len()), Place::Shared)
         };
         let series = all
@@ -316,6 +355,13 @@ pub enum Gauges {
     Gone,
 }
 
+impl Family {
+    /// Returns whether it goes up and down.
+    pub fn is_gauge(&self) -> bool {
+        self.about.kind == Kind::Gauge
+    }
+}
+
 impl std::fmt::Display for Family {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let labels = self.about.labels.len();
@@ -335,6 +381,23 @@ impl Series {
             value: Cell::new(0.0),
             buckets: RefCell::new(vec![0; bounds].into()),
             is_touched: Cell::new(false),
+            parts: Cell::new(0),
+        }
+    }
+
+    /// An instance says a part of it from now on.
+    pub(super) fn join(&self) {
+        self.parts.set(self.parts.get() + 1);
+    }
+
+    /// An instance is gone that said this.
+    pub(super) fn leave(&self, part: f64) {
+        self.parts.set(self.parts.get().saturating_sub(1));
+        if self.parts.get() == 0 {
+            // What the rounding of sums has left.
+            self.value.set(0.0);
+        } else {
+            self.add(-part);
         }
     }
 
@@ -345,8 +408,8 @@ impl Series {
 
     /// Sets a gauge. Returns whether it is a number that can be summed.
     pub fn set(&self, value: f64) -> bool {
-        self.is_touched.set(true);
         if value.is_finite() {
+            self.is_touched.set(true);
             self.value.set(value);
         }
         value.is_finite()
@@ -357,10 +420,10 @@ impl Series {
         self.set(self.value.get() + difference)
     }
 
-    /// Counts a value in a histogram. Returns whether it can be counted.
+    /// Counts a value in a histogram. Returns whether it can be counted: a negative one would take the sum back.
     pub fn observe(&self, value: f64) -> bool {
         let sum = self.value.get() + value;
-        if !sum.is_finite() {
+        if !sum.is_finite() || value < 0.0 {
             return false;
         }
         self.value.set(sum);
@@ -507,6 +570,21 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Cuts a label's value, and takes out what the output cannot say: two values that print alike would be one series twice.
+fn clean(value: &str) -> String {
+    let mut clean: String = cut(value)
+        .chars()
+        .map(|character| match character {
+            // It is escaped.
+            '\n' => character,
+            other if other.is_control() => char::REPLACEMENT_CHARACTER,
+            other => other,
+        })
+        .collect();
+    clean.truncate(clean.floor_char_boundary(METRIC_LABEL_VALUE));
+    clean
+}
+
 fn cut(value: &str) -> &str {
     value
         .get(..value.floor_char_boundary(METRIC_LABEL_VALUE))
@@ -634,6 +712,39 @@ mod tests {
     }
 
     #[test]
+    fn a_declaration_is_taken_where_the_fake_of_the_sdk_takes_it() {
+        let cases = include_str!("../../../sdk/rust/src/testing/metric-declarations.txt");
+        for case in cases.lines() {
+            let fields: Vec<_> = case.split(' ').collect();
+            let [verdict, name, unit, labels, bounds] = fields[..] else {
+                panic!("five fields: {case}");
+            };
+            let list = |text: &str| match text {
+                "-" => Vec::new(),
+                some => some.split(',').map(str::to_owned).collect(),
+            };
+            let name = match name.strip_suffix("-letters") {
+                Some(count) => "x".repeat(count.parse().unwrap()),
+                None => name.to_owned(),
+            };
+            let bounds = list(bounds);
+            let bounds: Vec<f64> = bounds.iter().map(|it| it.parse().unwrap()).collect();
+            let declared = table(10).declare(Declaration {
+                name,
+                help: "Help".to_owned(),
+                unit: list(unit).pop(),
+                labels: list(labels),
+                kind: if bounds.is_empty() {
+                    Kind::Gauge
+                } else {
+                    Kind::Histogram(bounds)
+                },
+            });
+            assert_eq!(declared.is_ok(), verdict == "accepted", "{case}");
+        }
+    }
+
+    #[test]
     fn the_unit_is_part_of_the_name_once() {
         for (name, expected) in [
             ("received", "irc_received_bytes"),
@@ -717,6 +828,71 @@ mod tests {
     }
 
     #[test]
+    fn values_that_print_alike_are_one_series() {
+        let table = table(10);
+        let family = table
+            .declare(declaration("x", Kind::Counter, &["who"]))
+            .unwrap();
+        for value in ["a\u{1}", "a\u{2}", "a\u{fffd}", "a\n"] {
+            let series = table.series(&family, &values(&[value]));
+            series.unwrap().count(1);
+        }
+        let mut told = table.snapshot(Gauges::True).families[0].1.clone();
+        told.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let told: Vec<_> = told
+            .iter()
+            .map(|(labels, value)| (&*labels[0], value.clone()))
+            .collect();
+        let expected = [("a\n", Value::Counter(1)), ("a\u{fffd}", Value::Counter(3))];
+        assert_eq!(told, expected);
+        // What takes the place of a character is longer than it.
+        let long = "\u{1}".repeat(METRIC_LABEL_VALUE);
+        assert!(clean(&long).len() <= METRIC_LABEL_VALUE);
+    }
+
+    #[test]
+    fn no_series_loses_its_place_to_the_one_that_others_share() {
+        let old = table(3);
+        let family = |table: &Table| {
+            let declaration = declaration("x", Kind::Counter, &["who"]);
+            table.declare(declaration).unwrap()
+        };
+        let counted = |table: &Table| {
+            let mut told = table.snapshot(Gauges::True).families;
+            told.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+            let mut told: Vec<_> = told.into_iter().flat_map(|(_, series)| series).collect();
+            told.sort_by(|(one, _), (other, _)| one.cmp(other));
+            told
+        };
+        for who in ["a", "b", "c", "d", "e"] {
+            let series = old.series(&family(&old), &values(&[who]));
+            series.unwrap().count(1);
+        }
+        let alone = old.declare(declaration("y", Kind::Counter, &[])).unwrap();
+        old.series(&alone, &[]).unwrap().count(7);
+        // In which order they go over is left to chance.
+        for _ in 0..20 {
+            let new = table(3);
+            new.succeed(&old, Succession::Replaced);
+            assert_eq!(counted(&new), counted(&old));
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_recorded_is_nothing_that_the_new_version_said() {
+        let make = || {
+            let table = table(10);
+            let family = table.declare(declaration("g", Kind::Gauge, &[])).unwrap();
+            let series = table.series(&family, &[]).unwrap();
+            (table, series)
+        };
+        let ((old, before), (new, after)) = (make(), make());
+        assert!(before.set(3.0) && !after.set(f64::NAN));
+        new.succeed(&old, Succession::Swapped);
+        assert_eq!(one(&new, "irc_g"), Some(Value::Gauge(3.0)));
+    }
+
+    #[test]
     fn what_cannot_be_summed_is_not_recorded() {
         let gauge = Series::new(&Kind::Gauge);
         assert!(gauge.set(2.0) && gauge.add(0.5));
@@ -729,7 +905,9 @@ mod tests {
         for value in [0.5, 1.0, 1.5, 3.0] {
             assert!(histogram.observe(value));
         }
-        assert!(!histogram.observe(f64::NAN) && !histogram.observe(f64::INFINITY));
+        for value in [f64::NAN, f64::INFINITY, -0.5] {
+            assert!(!histogram.observe(value));
+        }
         let expected = Value::Histogram {
             bounds: vec![1.0, 2.0],
             counts: vec![2, 1, 1],

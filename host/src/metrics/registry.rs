@@ -7,7 +7,13 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{families, merge::Admitted, meters::Meters, plugin::Snapshot};
+use super::{
+    families,
+    merge::Admitted,
+    meters::Meters,
+    plugin::Snapshot,
+    retired::{Leaving, Retired},
+};
 use crate::reactor::WorkerHandle;
 
 /// Everything that can be scraped, and asked about health. Belongs to a [`Host`](crate::service::Host).
@@ -17,6 +23,7 @@ pub struct Registry {
     services: Mutex<Vec<Arc<Entry>>>,
     phase: Mutex<Phase>,
     pub(super) admitted: Mutex<Admitted>,
+    retired: Mutex<Retired>,
 }
 
 /// How far the host, or a service, has come.
@@ -51,9 +58,11 @@ pub(crate) struct Entry {
     /// By the worker.
     pub(super) meters: Vec<(usize, Arc<Meters>)>,
     phase: Mutex<(Phase, Vec<Arc<str>>)>,
+    /// By the worker, of those that it has left.
+    last: Mutex<Vec<(usize, Sample)>>,
 }
 
-/// A service's place in the registry; it leaves it when this is dropped.
+/// A service's place in the registry; it leaves it when this is dropped. What it has counted stays as long as others of its name do.
 #[derive(Debug)]
 pub(crate) struct Registration {
     registry: Arc<Registry>,
@@ -107,6 +116,33 @@ pub(super) struct View {
     pub(super) meters: Vec<Arc<Meters>>,
     /// By the worker.
     pub(super) samples: Vec<(usize, Sample)>,
+    /// What those have counted that had this name before.
+    pub(super) retired: Option<Sample>,
+}
+
+impl View {
+    /// Returns where something was counted, by services that are there and others.
+    pub(super) fn counted(&self) -> impl Iterator<Item = &Sample> {
+        let samples = self.samples.iter().map(|(_, sample)| sample);
+        // Those who are there say what a metric is.
+        samples.chain(&self.retired)
+    }
+}
+
+impl Entry {
+    fn phase(&self) -> Phase {
+        lock(&self.phase).0
+    }
+
+    /// Returns what is true on a worker: what the service left there, or what the worker said last.
+    fn sample(&self, worker: usize, told: Option<&Samples>) -> Option<Sample> {
+        let last = lock(&self.last);
+        if let Some((_, sample)) = last.iter().find(|(index, _)| *index == worker) {
+            return Some(sample.clone());
+        }
+        let (_, sample) = told?.iter().find(|(key, _)| *key == self.key)?;
+        Some(sample.clone())
+    }
 }
 
 impl Registry {
@@ -126,6 +162,7 @@ impl Registry {
             services: Mutex::default(),
             phase: Mutex::new(Phase::Starting),
             admitted: Mutex::default(),
+            retired: Mutex::default(),
         })
     }
 
@@ -148,6 +185,7 @@ impl Registry {
             most_series,
             meters: workers.map(|worker| (worker, Arc::default())).collect(),
             phase: Mutex::new((Phase::Starting, Vec::new())),
+            last: Mutex::default(),
         });
         lock(&self.services).push(entry.clone());
         Registration {
@@ -177,22 +215,26 @@ impl Registry {
         silent.map(|(index, _)| index).collect()
     }
 
-    /// Returns whether the host serves and all of its services listen, and a line for each. One that drains while the others listen was taken out on purpose.
+    /// Returns whether the host serves and all of its services listen, and a line for each. One that drains while the others listen was taken out on purpose,
+    /// and one that starts while another of its name listens keeps nobody waiting.
     pub fn readiness(&self) -> (Readiness, Vec<String>) {
         let phase = *lock(&self.phase);
-        let (mut listening, mut starting) = (0, 0);
+        let mut starting = 0;
         let mut lines = Vec::new();
-        for entry in &*lock(&self.services) {
+        let services = lock(&self.services);
+        let listening = services
+            .iter()
+            .filter(|entry| entry.phase() == Phase::Serving);
+        let listening: Vec<_> = listening.map(|entry| &entry.name).collect();
+        for entry in &*services {
             let (own, urls) = &*lock(&entry.phase);
-            match own {
-                Phase::Serving => listening += 1,
-                Phase::Starting => starting += 1,
-                Phase::Draining => {}
+            if *own == Phase::Starting && !listening.contains(&&entry.name) {
+                starting += 1;
             }
             let urls: Vec<_> = urls.iter().map(|url| format!(" {url}")).collect();
             lines.push(format!("{} {}{}", entry.name, own.name(), urls.concat()));
         }
-        let ready = phase == Phase::Serving && listening > 0 && starting == 0;
+        let ready = phase == Phase::Serving && !listening.is_empty() && starting == 0;
         if phase != Phase::Serving {
             lines.insert(0, phase.name().to_owned());
         }
@@ -224,24 +266,27 @@ impl Registry {
             .collect();
         let mut views: Vec<View> = Vec::new();
         for entry in &*lock(&self.services) {
-            let of_entry = |(worker, samples): (usize, &Arc<Samples>)| {
-                let (_, sample) = samples.iter().find(|(key, _)| *key == entry.key)?;
-                Some((worker, sample.clone()))
+            let of_worker = |(worker, _): &(usize, Arc<Meters>)| {
+                let told = samples.get(*worker).map(|told| &**told);
+                Some((*worker, entry.sample(*worker, told)?))
             };
-            let samples = samples.iter().enumerate().filter_map(of_entry);
-            let is_listening = lock(&entry.phase).0 == Phase::Serving;
+            let samples = entry.meters.iter().filter_map(of_worker);
+            let is_listening = entry.phase() == Phase::Serving;
             let meters = entry.meters.iter().map(|(_, meters)| meters.clone());
             if let Some(view) = views.iter_mut().find(|view| view.name == entry.name) {
                 view.samples.extend(samples);
                 view.meters.extend(meters);
                 view.is_listening |= is_listening;
             } else {
+                let retired = lock(&self.retired).of(&entry.name);
+                let (counted, retired) = retired.unzip();
                 views.push(View {
                     name: entry.name.clone(),
                     most_series: entry.most_series,
                     is_listening,
-                    meters: meters.collect(),
+                    meters: meters.chain(counted).collect(),
                     samples: samples.collect(),
+                    retired,
                 });
             }
         }
@@ -271,6 +316,11 @@ impl Registration {
         *lock(&self.entry.phase) = (Phase::Serving, urls.to_vec());
     }
 
+    /// The service has left a worker, where this is what it counted.
+    pub(crate) fn ended(&self, worker: usize, counted: Sample) {
+        lock(&self.entry.last).push((worker, counted));
+    }
+
     /// The service accepts no more.
     pub(crate) fn drains(&self) {
         lock(&self.entry.phase).0 = Phase::Draining;
@@ -279,7 +329,25 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        lock(&self.registry.services).retain(|entry| !Arc::ptr_eq(entry, &self.entry));
+        let Self { registry, entry } = self;
+        let mut services = lock(&registry.services);
+        services.retain(|other| !Arc::ptr_eq(other, entry));
+        let others = services.iter().filter(|other| other.name == entry.name);
+        let others: Vec<_> = others.collect();
+        let mut retired = lock(&registry.retired);
+        if others.is_empty() {
+            retired.forget(&entry.name);
+            return;
+        }
+        let listeners = others.iter().map(|other| lock(&other.phase).1.clone());
+        let leaving = Leaving {
+            name: &entry.name,
+            most_series: entry.most_series,
+            meters: entry.meters.iter().map(|(_, it)| it.clone()).collect(),
+            samples: lock(&entry.last).iter().map(|(_, it)| it.clone()).collect(),
+        };
+        let listeners: Vec<_> = listeners.flatten().collect();
+        retired.keep(&leaving, &listeners, &mut lock(&registry.admitted));
     }
 }
 
@@ -324,3 +392,131 @@ const SCRAPE_TIME: Duration = Duration::from_secs(1);
 
 /// How long a worker may take to answer before it counts as hanging: 2 s, forty times what one callback may take.
 const HEALTH_TIME: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::plugin::{Declaration, Gauges, Kind, Table};
+
+    fn registry() -> Arc<Registry> {
+        let registry = Registry::new(&[], Vec::new);
+        registry.enter(Phase::Serving);
+        registry
+    }
+
+    fn register(registry: &Arc<Registry>, key: usize) -> Registration {
+        registry.register(key, "echo", 2, 0..2)
+    }
+
+    fn serve(registration: &Registration) {
+        registration.listens(&["tcp://here".into()]);
+    }
+
+    /// What a service leaves on a worker that took a connection from each listener, and counted by these names.
+    fn sample(listeners: &[&str], names: &[&str]) -> Sample {
+        let table = Table::new("echo", "echo", 10, Arc::default());
+        let family = table.declare(Declaration {
+            name: "c".to_owned(),
+            help: "C".to_owned(),
+            unit: None,
+            labels: vec!["who".to_owned()],
+            kind: Kind::Counter,
+        });
+        let family = family.unwrap();
+        for name in names {
+            let series = table.series(&family, &[(*name).to_owned()]);
+            series.unwrap().count(1);
+        }
+        let accepted = listeners.iter().map(|url| ((*url).into(), 1));
+        Sample {
+            accepted: accepted.collect(),
+            plugin: table.snapshot(Gauges::Gone),
+            ..Sample::default()
+        }
+    }
+
+    fn told(registry: &Registry, sample: &str) -> Option<u64> {
+        let text = families::write(registry, &registry.views(), &[]);
+        let value = |line: &str| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok();
+        text.lines().find_map(value)
+    }
+
+    #[test]
+    fn a_successor_that_starts_keeps_nobody_waiting() {
+        let registry = registry();
+        let first = register(&registry, 0);
+        assert_eq!(registry.readiness().0, Readiness::Unready);
+        serve(&first);
+        assert_eq!(registry.readiness().0, Readiness::Ready);
+        let second = register(&registry, 1);
+        assert_eq!(registry.readiness().0, Readiness::Ready);
+        // Of another name it does.
+        let other = registry.register(2, "irc", 2, 0..2);
+        assert_eq!(registry.readiness().0, Readiness::Unready);
+        drop(other);
+        first.drains();
+        assert_eq!(registry.readiness().0, Readiness::Unready);
+        serve(&second);
+        assert_eq!(registry.readiness().0, Readiness::Ready);
+    }
+
+    const RECEIVED: &str = r#"nethost_received_bytes_total{service="echo"}"#;
+    const HERE: &str =
+        r#"nethost_connections_accepted_total{service="echo",listener="tcp://here"}"#;
+    const GONE: &str =
+        r#"nethost_connections_accepted_total{service="echo",listener="tcp://gone"}"#;
+
+    fn counter(who: &str) -> String {
+        format!(r#"echo_c_total{{service="echo",who="{who}"}}"#)
+    }
+
+    #[test]
+    fn what_a_service_counted_stays_as_long_as_its_name() {
+        let registry = registry();
+        let mut current = register(&registry, 0);
+        serve(&current);
+        for round in 1..=3 {
+            for worker in 0..2 {
+                current.meters(worker).received.add(5);
+                current.ended(worker, sample(&["tcp://here", "tcp://gone"], &["ann"]));
+            }
+            let expect = || {
+                assert_eq!(told(&registry, RECEIVED), Some(10 * round));
+                assert_eq!(told(&registry, HERE), Some(2 * round));
+                assert_eq!(told(&registry, &counter("ann")), Some(2 * round));
+            };
+            expect();
+            let next = register(&registry, usize::try_from(round).unwrap());
+            serve(&next);
+            expect();
+            drop(current);
+            expect();
+            // Nobody listens there any more.
+            assert_eq!(told(&registry, GONE), None);
+            current = next;
+        }
+        drop(current);
+        let fresh = register(&registry, 9);
+        assert_eq!(told(&registry, RECEIVED), Some(0));
+        assert_eq!(told(&registry, &counter("ann")), None);
+        drop(fresh);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_name_has_no_more_series_than_are_told() {
+        let registry = registry();
+        let mut current = register(&registry, 0);
+        for round in 1..=10 {
+            let own = [format!("a{round}"), format!("b{round}")];
+            current.ended(0, sample(&[], &[&own[0], &own[1]]));
+            let next = register(&registry, round);
+            drop(current);
+            current = next;
+        }
+        assert_eq!(told(&registry, &counter("a1")), Some(1));
+        assert_eq!(told(&registry, &counter("b1")), Some(1));
+        assert_eq!(told(&registry, &counter("(overflow)")), Some(18));
+        let (_, kept) = lock(&registry.retired).of("echo").unwrap();
+        assert_eq!(kept.plugin.families[0].1.len(), 3);
+    }
+}

@@ -17,9 +17,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Alone {
     admission: Arc<Admission>,
-    instances: RefCell<Slab<(Running, Option<Rc<Table>>)>>,
-    /// Where what they counted goes when they end.
-    remains: Rc<RefCell<Option<Rc<Table>>>>,
+    instances: RefCell<Slab<Running>>,
+    /// What versions of before count, as long as they have instances.
+    earlier: RefCell<Vec<Rc<Table>>>,
 }
 
 /// One of them.
@@ -32,14 +32,11 @@ pub(super) struct One {
 }
 
 impl Alone {
-    pub(super) fn new(
-        admission: Arc<Admission>,
-        remains: Rc<RefCell<Option<Rc<Table>>>>,
-    ) -> Rc<Self> {
+    pub(super) fn new(admission: Arc<Admission>) -> Rc<Self> {
         Rc::new(Self {
             admission,
             instances: RefCell::default(),
-            remains,
+            earlier: RefCell::default(),
         })
     }
 
@@ -50,27 +47,34 @@ impl Alone {
     /// Returns those that live.
     pub(super) fn all(&self) -> Vec<Running> {
         let instances = self.instances.borrow();
-        let running = instances.iter().map(|(_, (running, _))| running);
+        let running = instances.iter().map(|(_, running)| running);
         running.cloned().collect()
     }
 
-    /// Returns what each of them has counted up to now.
-    pub(super) fn snapshots(&self) -> Vec<Snapshot> {
-        let instances = self.instances.borrow();
-        let tables = instances
-            .iter()
-            .filter_map(|(_, (_, table))| table.as_ref());
-        tables.map(|table| table.snapshot(Gauges::True)).collect()
+    /// A new version counts for itself; instances of the one before go on with this.
+    pub(super) fn retire(&self, table: Rc<Table>) {
+        self.earlier.borrow_mut().push(table);
+    }
+
+    /// Returns what versions of before have counted. Of one that has no instance any more it goes to the current one.
+    pub(super) fn earlier(&self, current: &Table, gauges: Gauges) -> Vec<Snapshot> {
+        let mut earlier = self.earlier.borrow_mut();
+        earlier.retain(|table| {
+            let is_counting = Rc::strong_count(table) > 1;
+            if !is_counting {
+                current.succeed(table, Succession::Replaced);
+            }
+            is_counting
+        });
+        earlier.iter().map(|table| table.snapshot(gauges)).collect()
     }
 
     /// Takes one in.
     pub(super) fn keep(self: &Rc<Self>, running: Running, place: Place) -> One {
         let holdings = running.holdings.clone();
-        // It outlives an instance that breaks.
-        let table = running.instance.upgrade().map(|it| it.table().clone());
         One {
             among: self.clone(),
-            key: self.instances.borrow_mut().insert((running, table)),
+            key: self.instances.borrow_mut().insert(running),
             holdings,
             _place: place,
         }
@@ -91,10 +95,7 @@ impl One {
 
 impl Drop for One {
     fn drop(&mut self) {
-        let ended = self.among.instances.borrow_mut().try_remove(self.key);
-        if let (Some((_, Some(table))), Some(remains)) = (ended, &*self.among.remains.borrow()) {
-            remains.succeed(&table, Succession::Replaced);
-        }
+        self.among.instances.borrow_mut().try_remove(self.key);
         // Nobody is left to be told why: this takes the instance from the holdings, so that its memory goes back.
         self.holdings.finish(&CloseReason::Trapped);
     }

@@ -94,7 +94,7 @@ pub type NativeProtocol = Arc<dyn Fn(&Rc<Holdings>) -> Rc<dyn Handler> + Send + 
 pub struct Service {
     id: ServiceId,
     program: Arc<Program>,
-    registration: Registration,
+    registration: Arc<Registration>,
     /// The workers that have an instance of it, by their index.
     workers: BTreeMap<usize, WorkerHandle>,
     listening: Listening,
@@ -285,7 +285,7 @@ impl Host {
         let mut service = Service {
             id,
             program,
-            registration,
+            registration: Arc::new(registration),
             workers,
             listening,
             door,
@@ -540,8 +540,14 @@ impl Service {
 
     fn forget(&self) {
         let id = self.id;
-        for worker in self.workers.values() {
-            worker.run(move |_| Slot::close(id));
+        for (index, worker) in &self.workers {
+            // The last worker lets go of it, so it leaves the registry with all that was counted.
+            let (index, registration) = (*index, self.registration.clone());
+            worker.run(move |_| {
+                if let Some(counted) = Slot::close(id) {
+                    registration.ended(index, counted);
+                }
+            });
         }
     }
 }

@@ -20,7 +20,8 @@ impl Host {
         worker
             .call(move |worker, rehearsed| {
                 let holdings = Holdings::new(program, worker.clone(), Arc::default());
-                let staged = Instance::stage(plugin, holdings.clone(), &config).map(drop);
+                let table = Instance::own_table(&plugin, &holdings);
+                let staged = Instance::stage(plugin, holdings.clone(), &config, table).map(drop);
                 holdings.finish(&CloseReason::Draining);
                 // Who waits for it is gone only if the host goes.
                 let _gone = rehearsed.send(staged);

@@ -30,6 +30,7 @@ use crate::{
         plugin::{Gauges, Snapshot, Succession, Table},
         registry::{Sample, Samples},
     },
+    plugin::Plugin,
     reactor::{
         Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
         WorkerHandle, establish,
@@ -51,8 +52,8 @@ pub(super) struct Slot {
     worker: Rc<Worker>,
     program: Arc<Program>,
     meters: Arc<Meters>,
-    /// What the plugin's instances have counted up to now; none for a native protocol.
-    pub(super) table: Rc<RefCell<Option<Rc<Table>>>>,
+    /// What the plugin's instances have counted up to now; none for a native protocol. With isolation `connection` all of one version count here.
+    table: RefCell<Option<Rc<Table>>>,
     /// Connections taken, by the listener.
     accepted: RefCell<Vec<(Arc<str>, u64)>>,
     pub(super) protocol: RefCell<Protocol>,
@@ -88,14 +89,13 @@ impl Slot {
         door: Arc<Door>,
         meters: Arc<Meters>,
     ) -> Result<(), StartError> {
-        let table: Rc<RefCell<_>> = Rc::default();
         let pool = door.pool.clone();
         let slot = Rc::new(Self {
             worker: worker.clone(),
             program,
             meters,
-            alone: pool.map(|pool| Alone::new(pool, table.clone())),
-            table,
+            alone: pool.map(Alone::new),
+            table: RefCell::default(),
             accepted: RefCell::default(),
             protocol: RefCell::new(protocol),
             running: RefCell::default(),
@@ -150,30 +150,44 @@ impl Slot {
         let serves = running
             .as_ref()
             .is_some_and(|it| it.holdings.handler().is_some());
-        let gauges = if serves { Gauges::True } else { Gauges::Gone };
-        let mut snapshots = Vec::new();
-        if let Some(table) = &*self.table.borrow() {
-            snapshots.push(table.snapshot(gauges));
-        }
-        if let Some(alone) = &self.alone {
-            snapshots.extend(alone.snapshots());
-        }
-        let families = snapshots.into_iter().flat_map(|snapshot| snapshot.families);
-        sample.plugin = Snapshot {
-            families: families.collect(),
+        // Where instances share a table, what those said that are gone is not in it.
+        let gauges = if serves || self.alone.is_some() {
+            Gauges::True
+        } else {
+            Gauges::Gone
         };
+        sample.plugin = self.snapshot(gauges);
         sample
     }
 
-    /// Ends what is left of a service on this worker.
-    pub(super) fn close(id: ServiceId) {
-        if let Some(slot) = SLOTS.with_borrow_mut(|slots| slots.remove(&id)) {
-            slot.establishing.give_up();
-            for running in slot.all() {
-                running.holdings.finish(&CloseReason::Draining);
+    /// Copies what the plugin has counted.
+    fn snapshot(&self, gauges: Gauges) -> Snapshot {
+        let mut snapshots = Vec::new();
+        if let Some(table) = &*self.table.borrow() {
+            if let Some(alone) = &self.alone {
+                snapshots.extend(alone.earlier(table, gauges));
             }
-            slot.running.take();
+            snapshots.push(table.snapshot(gauges));
         }
+        let families = snapshots.into_iter().flat_map(|snapshot| snapshot.families);
+        Snapshot {
+            families: families.collect(),
+        }
+    }
+
+    /// Ends what is left of a service on this worker, and returns what it has counted.
+    pub(super) fn close(id: ServiceId) -> Option<Sample> {
+        let slot = SLOTS.with_borrow_mut(|slots| slots.remove(&id))?;
+        slot.establishing.give_up();
+        for running in slot.all() {
+            running.holdings.finish(&CloseReason::Draining);
+        }
+        slot.running.take();
+        Some(Sample {
+            accepted: slot.accepted.take(),
+            plugin: slot.snapshot(Gauges::Gone),
+            ..Sample::default()
+        })
     }
 
     /// Accepts on a socket until `stop` says so.
@@ -413,7 +427,9 @@ impl Slot {
         );
         let made = match &*self.protocol.borrow() {
             Protocol::Plugin { plugin, config } => {
-                Instance::new(plugin.clone(), holdings.clone(), config).map(|instance| {
+                let (plugin, table) = (plugin.clone(), self.next_table(plugin));
+                let instance = Instance::counting(plugin, holdings.clone(), config, table);
+                instance.map(|instance| {
                     let weak = Rc::downgrade(&instance);
                     holdings.set_handler(instance);
                     weak
@@ -442,9 +458,38 @@ impl Slot {
     /// What the instances before counted goes on in a new one.
     pub(super) fn hand_over(&self, instance: &Instance, how: Succession) {
         let table = instance.table().clone();
-        if let Some(old) = self.table.replace(Some(table.clone())) {
-            table.succeed(&old, how);
+        let Some(old) = self.table.replace(Some(table.clone())) else {
+            return;
+        };
+        match &self.alone {
+            _ if Rc::ptr_eq(&old, &table) => {}
+            // Instances of the version before have their connections still.
+            Some(alone) => alone.retire(old),
+            None => table.succeed(&old, how),
         }
+    }
+
+    /// Returns where the next instance of this version counts.
+    fn next_table(&self, plugin: &Plugin) -> Rc<Table> {
+        let known = self.table.borrow().clone();
+        match known.filter(|_| self.alone.is_some()) {
+            Some(shared) => shared,
+            None => self.fresh_table(plugin),
+        }
+    }
+
+    /// Makes a table for the first instance of a version.
+    pub(super) fn fresh_table(&self, plugin: &Plugin) -> Rc<Table> {
+        let make = match &self.alone {
+            Some(_) => Table::shared,
+            None => Table::new,
+        };
+        Rc::new(make(
+            &plugin.manifest.name,
+            &self.program.service,
+            self.program.limits.metric_series,
+            self.meters.clone(),
+        ))
     }
 
     /// Takes a stream in: at once, or after what must come before. Returns the task that serves it, unless it is refused.

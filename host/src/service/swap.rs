@@ -150,7 +150,10 @@ impl Slot {
             return Err(SwapError::Native);
         }
         if let Some(running) = &*self.running.borrow() {
-            let instance = Instance::stage(plugin.clone(), running.holdings.clone(), config)?;
+            let instance = {
+                let holdings = running.holdings.clone();
+                Instance::stage(plugin.clone(), holdings, config, self.fresh_table(plugin))?
+            };
             *self.staged.borrow_mut() = Some(instance);
         }
         Ok(())

@@ -264,7 +264,7 @@ impl Gauge {
 pub struct Histogram(Option<Rc<host::Histogram>>);
 
 impl Histogram {
-    /// Counts a value. What is not finite is ignored.
+    /// Counts a value. What is negative or not finite is ignored.
     pub fn observe(&self, value: f64) {
         if let Some(histogram) = &self.0 {
             histogram.observe(value);

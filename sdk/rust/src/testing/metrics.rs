@@ -1,8 +1,8 @@
 //! What plugins count, natively: in place of the imports, kept by the test reactor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::reactor;
+use super::{metric_rules as rules, reactor};
 use crate::bindings::nethost::plugin::{
     metrics::Description,
     types::{Error, ErrorCode},
@@ -12,6 +12,8 @@ use crate::bindings::nethost::plugin::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
     declared: BTreeMap<String, (Kind, Description)>,
+    /// Those with labels that have a place of their own.
+    series: BTreeSet<(String, Vec<String>)>,
     /// By the metric and the values of its labels.
     recorded: BTreeMap<(String, Vec<String>), Recorded>,
 }
@@ -65,31 +67,48 @@ impl Metrics {
 
     fn declare(&mut self, description: &Description, kind: Kind) -> Result<(), Error> {
         let refused = |code, message: String| Err(Error { code, message });
-        let Description { name, labels, .. } = description;
-        let is_name = |name: &String| {
-            name.starts_with(|first: char| first.is_ascii_lowercase())
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-        };
-        if let Some(wrong) = [name].into_iter().chain(labels).find(|name| !is_name(name)) {
-            return refused(
-                ErrorCode::Invalid,
-                format!("`{wrong}` is no name of a metric or a label"),
-            );
-        }
-        if description.help.is_empty() {
-            return refused(ErrorCode::Invalid, format!("`{name}` has no help"));
+        let name = &description.name;
+        if let Err(message) = rules::check(description, &kind) {
+            return refused(ErrorCode::Invalid, message);
         }
         let new = (kind, description.clone());
         match self.declared.get(name) {
             Some(known) if *known == new => Ok(()),
             Some(_) => refused(ErrorCode::Exists, format!("`{name}` is declared already")),
+            None if self.is_told(description, &new.0) => {
+                let message = format!("another metric is told under the name of `{name}`");
+                refused(ErrorCode::Exists, message)
+            }
+            None if self.declared.len() >= rules::MOST_METRICS => {
+                let message = format!("{} metrics are declared", rules::MOST_METRICS);
+                refused(ErrorCode::Limit, message)
+            }
             None => {
                 self.declared.insert(name.clone(), new);
                 Ok(())
             }
         }
+    }
+
+    fn is_told(&self, description: &Description, kind: &Kind) -> bool {
+        let told = rules::told_as(description, kind);
+        let mut declared = self.declared.values();
+        declared.any(|(kind, other)| rules::told_as(other, kind) == told)
+    }
+
+    /// Returns the values under which a series is recorded: its own, unless there are too many.
+    fn place(&mut self, name: &str, values: &[String]) -> Vec<String> {
+        let values: Vec<_> = values.iter().map(|value| rules::clean(value)).collect();
+        let shared = vec![rules::OVERFLOW.to_owned(); values.len()];
+        let key = (name.to_owned(), values);
+        if key.1 == shared || self.series.contains(&key) {
+            return key.1;
+        }
+        if self.series.len() >= rules::MOST_SERIES {
+            return shared;
+        }
+        self.series.insert(key.clone());
+        key.1
     }
 }
 
@@ -118,10 +137,11 @@ impl Handle {
                 message: format!("{} values for {} labels", values.len(), self.labels),
             });
         }
+        let values = reactor::with(|reactor| reactor.metrics.place(&self.name, values));
         Ok(Self {
             name: self.name.clone(),
             labels: self.labels,
-            values: values.to_vec(),
+            values,
         })
     }
 
@@ -203,8 +223,56 @@ impl Histogram {
     }
 
     pub(crate) fn observe(&self, value: f64) {
-        if value.is_finite() {
+        if value.is_finite() && value >= 0.0 {
             self.0.record(|recorded| recorded.observed.push(value));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(name: &str, unit: Option<&str>, labels: &[&str]) -> Description {
+        Description {
+            name: name.to_owned(),
+            help: "Help".to_owned(),
+            unit: unit.map(str::to_owned),
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn there_are_only_so_many_metrics_and_no_two_are_told_alike() {
+        let mut metrics = Metrics::default();
+        let mut declare = |name: &str, unit, kind| {
+            let declared = metrics.declare(&description(name, unit, &[]), kind);
+            declared.map_err(|error| error.code)
+        };
+        assert_eq!(declare("received", Some("bytes"), Kind::Gauge), Ok(()));
+        assert_eq!(declare("received", Some("bytes"), Kind::Gauge), Ok(()));
+        let alike = declare("received_bytes", None, Kind::Gauge);
+        assert_eq!(alike, Err(ErrorCode::Exists));
+        for number in 1..rules::MOST_METRICS {
+            assert_eq!(declare(&format!("x{number}"), None, Kind::Counter), Ok(()));
+        }
+        let last = declare("y", None, Kind::Counter);
+        assert_eq!(last, Err(ErrorCode::Limit));
+        let wrong = declare("a_total", None, Kind::Counter);
+        assert_eq!(wrong, Err(ErrorCode::Invalid));
+    }
+
+    #[test]
+    fn series_over_the_limit_share_one_and_values_are_cut() {
+        let mut metrics = Metrics::default();
+        let mut place = |value: &str| metrics.place("x", &[value.to_owned()]).concat();
+        assert_eq!(place("a\u{1}\n"), "a\u{fffd}\n");
+        assert_eq!(place(&"v".repeat(1_000)), "v".repeat(128));
+        for number in 2..rules::MOST_SERIES {
+            let number = number.to_string();
+            assert_eq!(place(&number), number);
+        }
+        assert_eq!(place("b"), rules::OVERFLOW);
+        assert_eq!(place("2"), "2");
     }
 }

@@ -42,6 +42,7 @@ pub(crate) mod bulk;
 pub(crate) mod command;
 pub(crate) mod disk;
 mod host;
+mod metric_rules;
 pub(crate) mod metrics;
 mod player;
 pub(crate) mod reactor;
