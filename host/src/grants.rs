@@ -64,10 +64,10 @@ pub struct Grants {
 /// endpoint's URL.
 ///
 /// The [module](self) says what it covers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectGrant(Target);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Target {
     Ip {
         host: HostPattern,
@@ -76,7 +76,7 @@ enum Target {
     Unix(UnixName),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum HostPattern {
     Any,
     /// In lower case, without the root's dot.

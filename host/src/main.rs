@@ -1,6 +1,9 @@
 //! The program: reads the command line, does what it says, and prints an error once.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use nethost::cli::{self, Cli};
@@ -9,7 +12,8 @@ fn main() -> ExitCode {
     match Cli::parse().execute() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("nethost: {error:#}");
+            // There is nobody to tell if standard error is gone.
+            let _told = writeln!(io::stderr(), "nethost: {error:#}");
             ExitCode::from(cli::exit_code(&error))
         }
     }

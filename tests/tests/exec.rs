@@ -353,6 +353,37 @@ fn an_output_that_nobody_reads_ends_it_quietly() {
 }
 
 #[test]
+fn output_that_is_lost_after_the_end_is_no_success() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full");
+    let server = echo_server();
+    let address = server.address().to_string();
+    for mut exec in [
+        Exec::script(&["say x"]),
+        Exec::script(&["say x", "exit 7"]),
+        Exec::of(&plugin("echo"), &[]).arguments(&[&address, "hello"]),
+    ] {
+        exec.command.stdout(full().unwrap());
+        let ended = exec.run();
+        assert_eq!(ended.code, Some(1));
+        assert!(
+            ended.error.contains("writing to standard output: No space"),
+            "{}",
+            ended.error
+        );
+    }
+    let mut exec = Exec::script(&["say x"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    exec.command.stdout(writer);
+    let ended = exec.run();
+    assert_eq!((ended.code, ended.error.as_str()), (Some(141), ""));
+    // What is said besides may be lost.
+    let mut exec = Exec::script(&["error x", "exit 7"]);
+    exec.command.stderr(full().unwrap());
+    assert_eq!(exec.run().code, Some(7));
+}
+
+#[test]
 fn a_plugin_without_a_command_is_refused_and_so_are_wrong_options() {
     let refusals: [(&[&str], &str); 4] = [
         (&["plugins/irc.wasm"], "irc is no command"),
@@ -434,6 +465,45 @@ fn a_signal_is_the_plugins_to_handle_and_a_second_one_ends_it() {
     assert_eq!(wait(&mut child), Some(130));
 }
 
+#[test]
+fn a_signal_does_not_wait_for_who_does_not_read() {
+    // The plugin ends by the signal, or it has ended and its output is not taken.
+    for steps in [
+        &["say ready", "stream 50000000"],
+        &["say ready", "stream 130000"],
+    ] {
+        let (mut child, _stdout) = ready(steps);
+        signal(&child, Signal::TERM);
+        assert_eq!(wait(&mut child), Some(143));
+    }
+}
+
+#[test]
+fn signals_that_are_ignored_at_the_start_stay_so() {
+    for (ignored, other, told) in [
+        (Signal::HUP, Signal::INT, "interrupt\n"),
+        (Signal::INT, Signal::TERM, "terminate\n"),
+    ] {
+        let exec = Exec::script(&["signals 1"]);
+        let mut command = Command::new("sh");
+        let number = ignored.as_raw().to_string();
+        command.args(["-c", "trap '' $0; exec \"$@\"", &number]);
+        command
+            .arg(exec.command.get_program())
+            .args(exec.command.get_args());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        signal(&child, ignored);
+        signal(&child, other);
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!((rest.as_str(), wait(&mut child)), (told, Some(0)));
+    }
+}
+
 // The terminal.
 
 #[test]
@@ -496,6 +566,9 @@ fn progress_is_drawn_on_a_terminal_and_nowhere_else() {
         assert!(shown.contains(part), "no {part} in {shown:?}");
     }
     assert!(!shown.contains("way"), "{shown:?}");
+    // One that is finished stays above what is written later.
+    assert!(shown.rfind("half") < shown.rfind("done"), "{shown:?}");
+    assert!(shown.ends_with("done\nexit 0"), "{shown:?}");
     for (options, environment) in [
         (&["--quiet"] as &[&str], &[] as &[(&str, &str)]),
         (&[], &[("TERM", "dumb")]),
@@ -508,6 +581,29 @@ fn progress_is_drawn_on_a_terminal_and_nowhere_else() {
         (ended.output.as_str(), ended.error.as_str()),
         ("done\n", "")
     );
+}
+
+#[test]
+fn progress_erases_nothing_that_was_written() {
+    let shown = on_terminal(&["print name: ", "progress"], &[], &[], "");
+    assert_eq!(shown, "name: exit 0");
+    let shown = on_terminal(&["print name: ", "progress finish", "say x"], &[], &[], "");
+    assert!(shown.starts_with("name: \nhalf  50% "), "{shown:?}");
+    assert!(shown.ends_with("\nx\nexit 0"), "{shown:?}");
+    let shown = on_terminal(&["bar", "say one", "progress", "say two"], &[], &[], "");
+    assert!(shown.contains("here"), "{shown:?}");
+    assert_eq!(
+        (shown.matches("one").count(), shown.matches("two").count()),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_terminal_that_goes_away_or_takes_nothing_is_survived() {
+    let shown = on_terminal(&["bar", "progress", "say x"], &[], &[], "go away");
+    assert!(shown.ends_with("exit 1"), "{shown:?}");
+    let shown = on_terminal(&["bar", "say ready", "stream 10000000"], &[], &[], "stop");
+    assert!(shown.ends_with("exit 143"), "{shown:?}");
 }
 
 /// Runs a script on a terminal of 93 columns and 31 rows, and returns what it shows, and `exit CODE`. When the command is `ready`, something is done to the terminal.
@@ -541,13 +637,15 @@ fn on_terminal(
 }
 
 const TERMINAL: &str = "\
-import fcntl, os, pty, struct, sys, termios
+import fcntl, os, pty, signal, struct, sys, termios
 done, command = sys.argv[1], sys.argv[2:]
 def size(terminal, columns, rows):
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
 pid, terminal = pty.fork()
 if pid == 0:
     size(0, 93, 31)
+    if done == 'go away':
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.execvp(command[0], command)
 shown = b''
 while True:
@@ -558,12 +656,19 @@ while True:
     if not data:
         break
     shown += data
-    if done and b'ready' in shown:
+    if done == 'go away' and b'half' in shown:
+        os.close(terminal)
+        break
+    if done == 'stop' and b'ready' in shown:
+        os.kill(pid, signal.SIGTERM)
+        break
+    if done in ('resize', 'interrupt') and b'ready' in shown:
         if done == 'resize':
             size(terminal, 120, 40)
         else:
             os.write(terminal, b'\\x03')
         done = ''
+signal.alarm(20)
 _, status = os.waitpid(pid, 0)
 print(shown.decode().replace('\\r\\n', '\\n').replace('\\r', ' ') + 'exit', os.waitstatus_to_exitcode(status))
 ";

@@ -1,11 +1,13 @@
 //! `nethost exec`: runs a plugin's command, its client side.
 
-use std::{ffi::OsString, fs, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    ffi::OsString, fs, future, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc,
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use tokio::{
     runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{self, SignalKind},
     sync::mpsc,
 };
 
@@ -39,16 +41,18 @@ What the arguments grant:
   hosts   an argument that is a name or an address, or has one between characters that cannot be in
           one: http://example.org:8080/x, @127.0.0.1, user@mail.example.org:25, [::1]:53. A port
           right behind it (:25) is the only one then, otherwise it is every port, TCP and UDP. A
-          name covers what it resolves to, but never this machine and its link; `localhost` covers
-          loopback. --allow-connect lets the plugin go further, for example after a redirect
+          name covers what it resolves to, but no loopback and link-local addresses; `localhost`
+          covers loopback. --allow-connect lets the plugin go further, for example after a redirect.
+          One whose manifest says `name-servers` (`nethost inspect` shows it) may ask the system's
+          name servers as well, or those of --nameserver
   files   where the plugin says that arguments name files (`nethost inspect` shows it), by exactly
           that path: one to be read is only read, one to be written is made, or emptied, when the
           plugin opens it. No pipes and terminals; `-` is standard input and output, if the plugin
           takes it so
 What is refused is told on standard error.
 
-SIGINT and SIGTERM are told to the plugin, and a second one ends it at once. The log is quiet;
---log error shows where in the plugin it broke. Exit codes: the plugin's own; 1 if it broke, 2 if
+SIGINT and SIGTERM are told to the plugin, and a second one ends it at once. Without --log and
+RUST_LOG the log is warnings, and none of where in the plugin it broke: --log error shows that. Exit codes: the plugin's own; 1 if it broke, 2 if
 nethost was called wrongly; 130 and 143 after SIGINT and SIGTERM, 141 if nobody reads standard
 output any more.
 
@@ -69,7 +73,7 @@ pub(crate) struct Exec {
 
     /// Let the plugin connect to HOST:PORT as well; HOST is a name, an address, a network or *, PORT a number or *
     ///
-    /// As with `nethost run`: a name covers what it resolves to, except this machine and its link; * covers every address of the internet.
+    /// As with `nethost run`: a name covers what it resolves to, except loopback and link-local addresses; * covers every address of the internet.
     #[arg(long, value_name = "HOST:PORT")]
     allow_connect: Vec<ConnectGrant>,
 
@@ -103,8 +107,7 @@ impl Exec {
             .enable_all()
             .build()
             .context("starting the main thread's runtime")?;
-        let ended = runtime.block_on(watched(&worker, command));
-        screen.close();
+        let ended = runtime.block_on(watched(&worker, command, &screen));
         match ended {
             Ok(code) => Ok(ExitCode::from(code)),
             Err(error) => {
@@ -192,11 +195,12 @@ impl Exec {
 }
 
 /// Runs the command on a worker, and hands it the signals. A second one ends it at once.
-async fn watched(worker: &WorkerHandle, command: Command) -> anyhow::Result<u8> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut resized = signal(SignalKind::window_change())?;
+async fn watched(worker: &WorkerHandle, command: Command, screen: &Screen) -> anyhow::Result<u8> {
+    let ignored = ignored_signals();
+    let mut interrupt = Heard::new(SignalKind::interrupt(), ignored)?;
+    let mut terminate = Heard::new(SignalKind::terminate(), ignored)?;
+    let mut hangup = Heard::new(SignalKind::hangup(), ignored)?;
+    let mut resized = Heard::new(SignalKind::window_change(), ignored)?;
     let (sender, signals) = mpsc::unbounded_channel();
     let ended = worker.call(move |worker, ended| {
         let running = command::run(worker.clone(), command, signals);
@@ -210,6 +214,7 @@ async fn watched(worker: &WorkerHandle, command: Command) -> anyhow::Result<u8> 
     loop {
         let signal = tokio::select! {
             ended = &mut ended => {
+                screen.close();
                 let ended = ended.ok_or_else(|| anyhow!("the worker thread has ended"))?;
                 return Ok(ended?);
             }
@@ -224,6 +229,35 @@ async fn watched(worker: &WorkerHandle, command: Command) -> anyhow::Result<u8> 
         // It has ended if it cannot be told.
         let _ended = sender.send(signal);
     }
+}
+
+/// A signal that is heard of, unless whoever started the process has it ignored: nohup(1), or a shell without job control for what it runs in the background.
+struct Heard(Option<unix::Signal>);
+
+impl Heard {
+    fn new(kind: SignalKind, ignored: u64) -> io::Result<Self> {
+        let bit = u32::try_from(kind.as_raw_value() - 1).ok();
+        let is_ignored = bit.is_some_and(|bit| ignored >> bit & 1 == 1);
+        let heard = (!is_ignored).then(|| unix::signal(kind)).transpose();
+        Ok(Self(heard?))
+    }
+
+    async fn recv(&mut self) {
+        match &mut self.0 {
+            Some(signal) => {
+                signal.recv().await;
+            }
+            None => future::pending().await,
+        }
+    }
+}
+
+/// Returns which signals were ignored when the process started, the first one in the lowest bit. Without /proc there are none.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default()
 }
 
 /// Returns the name servers of resolv.conf(5). Without that file there are none.

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::size;
 use crate::{
+    imports::log::escape,
     inspect::{self, Description},
     manifest::{CommandManifest, DirectoryRequest, FileArgument, Manifest},
 };
@@ -112,13 +113,13 @@ impl fmt::Display for Report<'_> {
             manifest,
             style,
         } = *self;
-        let name = style.bold(&manifest.name);
+        let name = style.bold(&escape(&manifest.name));
         write!(formatter, "{name}")?;
         if let Some(version) = &manifest.version {
             write!(formatter, " {version}")?;
         }
         if let Some(text) = &manifest.description {
-            write!(formatter, ": {text}")?;
+            write!(formatter, ": {}", escape(text))?;
         }
         writeln!(formatter)?;
         if description.manifest.is_none() {
@@ -223,7 +224,7 @@ impl Style {
         self.table(formatter, heading, rows.collect())
     }
 
-    /// Rows under one heading, their columns aligned. The last column is not padded.
+    /// Rows under one heading, their columns aligned. The last column is not padded. What would do something to the terminal is escaped.
     fn table<const N: usize>(
         self,
         formatter: &mut fmt::Formatter<'_>,
@@ -233,6 +234,10 @@ impl Style {
         if rows.is_empty() {
             return writeln!(formatter, "{}none", self.heading(heading));
         }
+        let rows: Vec<_> = rows
+            .into_iter()
+            .map(|row| row.map(|cell| escape(&cell)))
+            .collect();
         let mut widths = [0; N];
         for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -333,6 +338,23 @@ config     upstream  string    (required)  Where to dial
            wait      duration  30s         How long to try
 "
         );
+    }
+
+    #[test]
+    fn a_report_does_nothing_to_the_terminal() {
+        let mut description = description(Some(MANIFEST));
+        description.imports.push("x\x1b[2Jy\nz".to_owned());
+        let manifest = description.manifest.as_mut().unwrap();
+        manifest.description = Some("\u{9b}2J".to_owned());
+        manifest.config.get_mut("wait").unwrap().description = "\x07\r".to_owned();
+        let text = shown(&description, Style::Plain);
+        assert!(
+            !text.replace('\n', "").contains(char::is_control),
+            "{text:?}"
+        );
+        for part in [r"x\u{1b}[2Jy\nz", r": \u{9b}2J", r"\u{7}\r"] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// What to log: trace, debug, info, warn, error, off, or a filter such as `warn,nethost::reactor=debug` [default: RUST_LOG, else info]
+    /// What to log: trace, debug, info, warn, error, off, or a filter such as `warn,nethost::reactor=debug` [default: RUST_LOG, else info; with check and exec warn]
     #[arg(
         long,
         global = true,

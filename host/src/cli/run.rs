@@ -66,7 +66,7 @@ pub(crate) struct Run {
 
     /// Let the plugin connect to HOST:PORT; HOST is a name, an address, a network or *, PORT a number or *; or to one UNIX socket, unix:/PATH or unix:@NAME
     ///
-    /// A name covers what it resolves to, except this machine and its link (loopback, link-local and the like); * covers every address of the internet, so
+    /// A name covers what it resolves to, except loopback, link-local and other special addresses; * covers every address of the internet, so
     /// no private ones either. An address or a network covers all that is in it, and `localhost` covers loopback. With * or a network of more than one
     /// address the plugin may look up any name, and what it asks for reaches the name servers.
     #[arg(long, value_name = "HOST:PORT")]

@@ -38,6 +38,8 @@ pub(crate) struct Console {
     /// Files that are named count here.
     pub(crate) space: Arc<Space>,
     end: RefCell<Option<End>>,
+    /// What became of standard output, if it takes nothing any more.
+    lost: RefCell<Option<End>>,
     changed: Notify,
     /// What the user was told of that was refused.
     refusals: RefCell<BTreeSet<String>>,
@@ -71,8 +73,10 @@ pub(crate) enum Remarks {
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// By itself, with this exit code; or by a signal, with the code for that.
+    /// By itself, with this exit code.
     Exited(u8),
+    /// By a signal, with the exit code for that.
+    Signalled(u8),
     /// Nobody reads its standard output any more.
     OutputClosed,
     /// Something was wrong: what.
@@ -125,6 +129,7 @@ impl Console {
             error: Outlet::new(error),
             space: Arc::new(space),
             end: RefCell::default(),
+            lost: RefCell::default(),
             changed: Notify::new(),
             refusals: RefCell::default(),
         });
@@ -195,6 +200,14 @@ impl Console {
         self.changed.notify_one();
     }
 
+    /// Returns how the command ended after all, once everything is written that can be: one that exited well, and whose output went nowhere, has not.
+    pub(crate) fn outcome(&self, end: End) -> End {
+        match (&end, &*self.lost.borrow()) {
+            (End::Exited(_), Some(lost)) => lost.clone(),
+            _ => end,
+        }
+    }
+
     /// Something completed or closed, and there may be nothing left.
     pub(crate) fn look(&self) {
         self.changed.notify_one();
@@ -235,7 +248,7 @@ impl Console {
             let written = tokio::task::spawn_blocking(move || {
                 let write = || write_all(&file, &piece);
                 if on_terminal {
-                    screen.suspend(write)
+                    screen.suspend(piece.ends_with(b"\n"), write)
                 } else {
                     write()
                 }
@@ -253,14 +266,16 @@ impl Console {
 
     /// An output takes nothing any more.
     fn lose(&self, output: Output, error: &io::Error) {
-        match (output, error.kind()) {
-            (Output::Standard, ErrorKind::BrokenPipe) => self.finish(End::OutputClosed),
-            (Output::Standard, _) => {
-                self.finish(End::Failed(format!("writing to standard output: {error}")));
-            }
+        let end = match (output, error.kind()) {
+            (Output::Standard, ErrorKind::BrokenPipe) => End::OutputClosed,
+            (Output::Standard, _) => End::Failed(format!("writing to standard output: {error}")),
             // There is nobody to tell.
-            (Output::Error, _) => tracing::debug!(%error, "writing to standard error"),
-        }
+            (Output::Error, _) => {
+                return tracing::debug!(%error, "writing to standard error");
+            }
+        };
+        *self.lost.borrow_mut() = Some(end.clone());
+        self.finish(end);
     }
 }
 

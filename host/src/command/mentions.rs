@@ -3,13 +3,17 @@
 //! A mention is a name or an address between characters that cannot be in one. What is right behind it says which port: `:25`; without a port it is every one. A word
 //! that is no host (`get`, `https`) is a mention of the host of that name as well, which costs nothing: the user typed it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use crate::{endpoint::is_host_name, grants::ConnectGrant};
 
 /// Returns a grant for each host that the arguments mention, each once.
 pub(crate) fn hosts(arguments: &[String]) -> Vec<ConnectGrant> {
     let mut grants = Vec::new();
+    let mut seen = HashSet::new();
     for argument in arguments {
         let texts = match argument.starts_with("unix:/") || argument.starts_with("unix:@") {
             true => vec![argument.clone()],
@@ -17,7 +21,8 @@ pub(crate) fn hosts(arguments: &[String]) -> Vec<ConnectGrant> {
         };
         // What is not to be granted, such as 0.0.0.0, is not mentioned.
         for grant in texts.iter().filter_map(|text| text.parse().ok()) {
-            if !grants.contains(&grant) {
+            let grant: ConnectGrant = grant;
+            if seen.insert(grant.clone()) {
                 grants.push(grant);
             }
         }
@@ -29,11 +34,22 @@ pub(crate) fn hosts(arguments: &[String]) -> Vec<ConnectGrant> {
 fn mentions(argument: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = argument;
-    while let Some(start) = rest.find(|it| is_host_char(it) || is_address_char(it)) {
+    while let Some(start) = rest.find(|it| is_host_char(it) || is_address_char(it) || it == '[') {
         rest = rest.get(start..).unwrap_or_default();
+        if let Some((inner, after)) = bracketed(rest) {
+            let is_address = inner.parse::<Ipv6Addr>().is_ok();
+            if is_address || inner.parse::<Ipv4Addr>().is_ok() {
+                found.extend(port(after).map(|port| match is_address {
+                    true => format!("[{inner}]:{port}"),
+                    false => format!("{inner}:{port}"),
+                }));
+            }
+            rest = after;
+            continue;
+        }
         let after = match address(rest) {
             Some((ip, after)) => {
-                found.extend(port(after).map(|port| format!("[{ip}]:{port}")));
+                found.push(format!("[{ip}]:*"));
                 after
             }
             None => {
@@ -55,15 +71,23 @@ fn mentions(argument: &str) -> Vec<String> {
     found
 }
 
-/// Takes an IPv6 address, in brackets or not, from the beginning.
+/// Takes what is in brackets from the beginning: an address with, perhaps, a port behind it, or nothing that is a host.
+fn bracketed(text: &str) -> Option<(&str, &str)> {
+    let inner = text.strip_prefix('[')?;
+    // Each character is looked at for one bracket, however many there are.
+    let end = inner.find(['[', ']'])?;
+    let (inner, after) = inner.split_at(end);
+    Some((inner, after.strip_prefix(']')?))
+}
+
+/// Takes an IPv6 address without brackets from the beginning. It is without a port, which needs them.
 fn address(text: &str) -> Option<(Ipv6Addr, &str)> {
-    if let Some(inner) = text.strip_prefix('[') {
-        let (ip, after) = inner.split_once(']')?;
-        return Some((ip.parse().ok()?, after));
-    }
-    let (ip, after) = span(text, is_address_char);
+    let longest = text.char_indices().nth(LONGEST_ADDRESS + 1);
+    let (head, _) = text.split_at(longest.map_or(text.len(), |(end, _)| end));
+    let (ip, _) = span(head, is_address_char);
+    let (ip, after) = text.split_at(ip.len());
     let ip = ip.parse().ok()?;
-    // `dead::beef.example.org` is no address, and a port needs brackets.
+    // `dead::beef.example.org` is no address.
     (!after.starts_with(is_host_char)).then_some((ip, after))
 }
 
@@ -90,13 +114,18 @@ fn is_host_char(it: char) -> bool {
     it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.')
 }
 
-/// What an IPv6 address may begin with, or have in it.
+/// What an IPv6 address may have in it.
 fn is_address_char(it: char) -> bool {
-    it.is_ascii_hexdigit() || matches!(it, ':' | '.' | '[')
+    it.is_ascii_hexdigit() || matches!(it, ':' | '.')
 }
+
+/// Characters of an IPv6 address whose end is written as IPv4: `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
+const LONGEST_ADDRESS: usize = 45;
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -116,6 +145,19 @@ mod tests {
             ("127.0.0.1:53", "127.0.0.1/32:53"),
             ("[::1]:53", "[::1/128]:53"),
             ("[::1]", "[::1/128]:*"),
+            ("[[::1]:53]", "[::1/128]:53"),
+            ("x@[127.0.0.1]:1", "x:* 127.0.0.1/32:1"),
+            ("[127.0.0.1]", "127.0.0.1/32:*"),
+            // No address, and so no host and no port of one.
+            ("[::1%lo]:1", ""),
+            ("[a.test]:1", ""),
+            ("[::1]:99999", ""),
+            ("[]:1", ""),
+            ("[a.test", "a.test:*"),
+            (
+                "1111:2222:3333:4444:5555:6666:123.123.123.123",
+                "[1111:2222:3333:4444:5555:6666:7b7b:7b7b/128]:*",
+            ),
             ("@::1", "[::1/128]:*"),
             ("2001:db8::7", "[2001:db8::7/128]:*"),
             ("tcp://[2001:db8::7]:80/", "tcp:* [2001:db8::7/128]:80"),
@@ -146,6 +188,27 @@ mod tests {
                 .map(ToString::to_string)
                 .collect();
             assert_eq!(found.join(" "), expected, "{argument}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_read_in_linear_time() {
+        let colons = [":".repeat(2_000_000)];
+        let words = ["a:".repeat(1_000_000)];
+        let brackets = ["[".repeat(2_000_000)];
+        let pairs = ["[a".repeat(1_000_000)];
+        let many: Vec<_> = (0..300_000).map(|it| format!("h{it}.test")).collect();
+        for (arguments, count) in [
+            (colons.as_slice(), 0),
+            (&words, 1),
+            (&brackets, 0),
+            (&pairs, 1),
+            (&many, many.len()),
+        ] {
+            let start = Instant::now();
+            assert_eq!(hosts(arguments).len(), count);
+            // Quadratic, each of them takes minutes.
+            assert!(start.elapsed() < Duration::from_secs(20));
         }
     }
 

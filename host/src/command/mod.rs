@@ -4,8 +4,10 @@
 //! * [`named`]: the files that arguments name.
 //! * [`console`]: standard input, output and error, and how the command ended.
 //! * [`terminal`]: what is known of the terminal.
-//! * [`progress`]: what is drawn on it.
+//! * [`progress`]: what is drawn on it, and `canvas`, where.
 //! * `run`: a command from its start to its end.
+
+mod canvas;
 
 mod console;
 

@@ -5,24 +5,40 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc,
     },
-    thread::{self, JoinHandle},
+    thread::{self, Thread},
     time::Duration,
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::canvas::{Canvas, Line};
 use crate::imports::log::escape;
 
 /// What is drawn on standard error, or would be if it were a terminal.
 pub(crate) struct Screen {
     /// None: nothing is ever drawn.
-    drawn: Option<MultiProgress>,
-    /// The bars that the thread has not seen yet.
+    drawn: Option<Mutex<Drawn>>,
+    /// The bars that were not drawn yet.
     new: Mutex<Vec<Arc<Shared>>>,
+    /// Bars that are new, or drawn, and not finished: at most [`BARS`].
     count: AtomicUsize,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    painter: Mutex<Option<Painter>>,
     closed: AtomicBool,
+}
+
+/// What is drawn. Whoever locks it may wait for the terminal, and so no worker does.
+struct Drawn {
+    canvas: Canvas,
+    bars: Vec<(Arc<Shared>, ProgressBar, Line)>,
+}
+
+/// The thread that draws.
+struct Painter {
+    thread: Thread,
+    /// Disconnected once the thread has ended.
+    ended: mpsc::Receiver<()>,
 }
 
 /// A plugin's handle of a bar.
@@ -52,12 +68,17 @@ struct Shared {
 impl Screen {
     /// Makes one that draws, or does not.
     pub(crate) fn new(draws: bool) -> Arc<Self> {
-        let target = || ProgressDrawTarget::stderr_with_hz(RATE);
+        let canvas = draws.then(Canvas::on_standard_error).transpose();
+        let canvas = canvas.unwrap_or_else(|error| {
+            tracing::debug!(%error, "no progress is drawn");
+            None
+        });
+        let bars = Vec::new();
         Arc::new(Self {
-            drawn: draws.then(|| MultiProgress::with_draw_target(target())),
+            drawn: canvas.map(|canvas| Mutex::new(Drawn { canvas, bars })),
             new: Mutex::default(),
             count: AtomicUsize::new(0),
-            thread: Mutex::default(),
+            painter: Mutex::default(),
             closed: AtomicBool::new(false),
         })
     }
@@ -82,74 +103,116 @@ impl Screen {
             dropped: AtomicBool::new(false),
         });
         lock(&self.new).push(shared.clone());
-        let mut thread = lock(&self.thread);
-        if thread.is_none() {
-            let screen = self.clone();
-            let started = thread::Builder::new()
-                .name("nethost-progress".to_owned())
-                .spawn(move || screen.draw());
-            match started {
-                Ok(started) => *thread = Some(started),
-                Err(error) => tracing::debug!(%error, "no thread to draw progress"),
-            }
-        }
+        self.start_painter();
         Bar {
             shared: Some(shared),
         }
     }
 
-    /// Does something that writes to the terminal, with the bars out of its way.
-    pub(crate) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
-        match &self.drawn {
-            Some(drawn) => drawn.suspend(write),
-            None => write(),
+    fn start_painter(self: &Arc<Self>) {
+        let mut painter = lock(&self.painter);
+        if painter.is_some() {
+            return;
+        }
+        let screen = self.clone();
+        let (alive, ended) = mpsc::channel();
+        let started = thread::Builder::new()
+            .name("nethost-progress".to_owned())
+            .spawn(move || {
+                let _alive: mpsc::Sender<()> = alive;
+                screen.paint();
+            });
+        match started {
+            Ok(started) => {
+                let thread = started.thread().clone();
+                *painter = Some(Painter { thread, ended });
+            }
+            Err(error) => tracing::debug!(%error, "no thread to draw progress"),
         }
     }
 
-    /// Draws what was said last, for the last time: bars that are finished stay, others go.
+    /// Does something that writes to the terminal, with the bars out of its way, and below those that are finished. `ends_row` says whether the cursor is where a row
+    /// begins after it.
+    pub(crate) fn suspend<T>(&self, ends_row: bool, write: impl FnOnce() -> T) -> T {
+        let Some(drawn) = &self.drawn else {
+            return write();
+        };
+        let mut drawn = lock(drawn);
+        self.keep_finished(&mut drawn);
+        let written = drawn.canvas.write(ends_row, write);
+        drawn.draw();
+        written
+    }
+
+    /// Draws what was said last, for the last time: bars that are finished stay, others go. Waits for a terminal that takes nothing, but not for long.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread {
-            thread.thread().unpark();
-            // One that panicked has drawn what it could.
-            let _panicked = thread.join();
+        let painter = lock(&self.painter).take();
+        if let Some(Painter { thread, ended }) = painter {
+            thread.unpark();
+            let _ended = ended.recv_timeout(CLOSING);
         }
     }
 
-    fn draw(&self) {
+    /// Draws all bars again and again, until the screen is closed.
+    fn paint(&self) {
         let Some(drawn) = &self.drawn else { return };
-        let mut bars: Vec<(Arc<Shared>, ProgressBar)> = Vec::new();
-        loop {
-            let closed = self.closed.load(Ordering::Acquire);
-            for shared in mem::take(&mut *lock(&self.new)) {
-                let bar = drawn.add(ProgressBar::no_length());
-                bar.set_style(shared.style());
-                bars.push((shared, bar));
+        while !self.closed.load(Ordering::Acquire) {
+            let mut drawn = lock(drawn);
+            self.keep_finished(&mut drawn);
+            for (shared, bar, _) in &drawn.bars {
+                shared.show(bar);
+                bar.tick();
             }
-            bars.retain(|(shared, bar)| {
-                let stays = shared.show(bar);
-                if !stays {
-                    self.count.fetch_sub(1, Ordering::Relaxed);
-                }
-                stays
-            });
-            if closed {
-                for (_, bar) in bars {
-                    bar.finish_and_clear();
-                }
-                return;
-            }
+            drawn.draw();
+            drop(drawn);
             thread::park_timeout(INTERVAL);
         }
+        let mut drawn = lock(drawn);
+        self.keep_finished(&mut drawn);
+        drawn.bars.clear();
+        drawn.draw();
+    }
+
+    /// Takes in the bars that are new, and lets go of those that are finished, which stay as they are, and of those that were dropped.
+    fn keep_finished(&self, drawn: &mut Drawn) {
+        let Drawn { canvas, bars } = drawn;
+        for shared in mem::take(&mut *lock(&self.new)) {
+            let line = Line::default();
+            let target = ProgressDrawTarget::term_like(Box::new(line.clone()));
+            let bar = ProgressBar::with_draw_target(None, target);
+            bar.set_style(shared.style());
+            bars.push((shared, bar, line));
+        }
+        bars.retain(|(shared, bar, line)| {
+            // Its handle finishes it before it is dropped.
+            let dropped = shared.dropped.load(Ordering::Acquire);
+            let finished = shared.finished.load(Ordering::Acquire);
+            if finished {
+                shared.show(bar);
+                bar.abandon();
+                canvas.keep(&line.shown());
+            }
+            let stays = !finished && !dropped;
+            if !stays {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
+            stays
+        });
+    }
+}
+
+impl Drawn {
+    fn draw(&mut self) {
+        let lines = self.bars.iter().map(|(_, _, line)| line.shown());
+        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+        self.canvas.draw(&lines);
     }
 }
 
 impl Shared {
-    /// Brings the bar on the screen up to date. Returns whether it may still change.
-    fn show(&self, bar: &ProgressBar) -> bool {
-        let dropped = self.dropped.load(Ordering::Acquire);
-        let finished = self.finished.load(Ordering::Acquire);
+    /// Brings the bar up to date.
+    fn show(&self, bar: &ProgressBar) {
         let total = self.total.load(Ordering::Relaxed);
         let total = Some(total).filter(|total| *total != UNKNOWN);
         if total != bar.length() {
@@ -164,14 +227,6 @@ impl Shared {
         if message != bar.message() {
             bar.set_message(message);
         }
-        if finished {
-            bar.abandon();
-        } else if dropped {
-            bar.finish_and_clear();
-        } else {
-            bar.tick();
-        }
-        !finished && !dropped
     }
 
     fn style(&self) -> ProgressStyle {
@@ -247,7 +302,6 @@ impl std::fmt::Debug for Bar {
     }
 }
 
-/// Nobody holds one of these while the terminal is written to.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -261,8 +315,8 @@ const MESSAGE: usize = 256;
 /// There is no total.
 const UNKNOWN: u64 = u64::MAX;
 
-/// Times a second that something is drawn, as the contract says.
-const RATE: u8 = 10;
-
-/// Between two looks at what the plugin said: 100 ms.
+/// Between two looks at what the plugin said: 100 ms, and so ten times a second, as the contract says.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a terminal that takes nothing may keep the process from its end: 200 ms.
+const CLOSING: Duration = Duration::from_millis(200);

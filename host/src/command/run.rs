@@ -83,7 +83,7 @@ pub(crate) async fn run(
             // The sender lives as long as the process.
             Some(signal) = signals.recv() => {
                 if instance.signalled(signal) {
-                    console.finish(End::Exited(signal.exit_code()));
+                    console.finish(End::Signalled(signal.exit_code()));
                 }
                 console.look();
             }
@@ -93,14 +93,43 @@ pub(crate) async fn run(
     if end != End::OutputClosed {
         say_goodbye(&holdings).await;
     }
-    // One that is closed has nothing unwritten.
-    for output in [Output::Standard, Output::Error] {
-        console.written(output, 0).await;
-    }
-    match end {
-        End::Exited(code) => Ok(code),
+    let end = write_out(&console, end, &mut signals).await;
+    match console.outcome(end) {
+        End::Exited(code) | End::Signalled(code) => Ok(code),
         End::OutputClosed => Ok(CLOSED_PIPE),
         End::Failed(reason) => Err(Ended::Failed(reason)),
+    }
+}
+
+/// Waits until everything is written, and returns how the command ended then. A signal does not wait for who does not read.
+async fn write_out(
+    console: &Console,
+    end: End,
+    signals: &mut mpsc::UnboundedReceiver<Signal>,
+) -> End {
+    // One that is closed has nothing unwritten.
+    let written = async {
+        for output in [Output::Standard, Output::Error] {
+            console.written(output, 0).await;
+        }
+    };
+    if matches!(end, End::Signalled(_)) {
+        let _elapsed = tokio::time::timeout(LAST_WORDS, written).await;
+        return end;
+    }
+    let interrupted = async {
+        while let Some(signal) = signals.recv().await {
+            if signal != Signal::Resized {
+                return End::Signalled(signal.exit_code());
+            }
+        }
+        // The sender lives as long as the process.
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased;
+        () = written => end,
+        interrupted = interrupted => interrupted,
     }
 }
 
@@ -124,5 +153,5 @@ async fn say_goodbye(holdings: &Rc<Holdings>) {
 /// As a shell has it for what SIGPIPE ended: 128 and 13.
 const CLOSED_PIPE: u8 = 141;
 
-/// How long what was written to connections has to leave after the command has ended: 1 s.
+/// How long what was written to connections has to leave after the command has ended, and what was written to the outputs after a signal has ended it: 1 s.
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -70,9 +70,9 @@ impl Terminal {
         }
     }
 
-    /// Returns whether something can be drawn on standard error, which means that the cursor goes back.
+    /// Returns whether something can be drawn on standard error, which means that the cursor goes back. Of a terminal without a name it is not known.
     pub(crate) fn can_draw(self) -> bool {
-        self.is_error && !self.is_dumb
+        self.is_error && !self.is_dumb && env::var_os("TERM").is_some()
     }
 
     /// Returns columns and rows, as they are now.

@@ -93,7 +93,7 @@ pub struct UnixEndpoint {
 }
 
 /// What a UNIX socket is called.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UnixName {
     /// An absolute path.
     Path(PathBuf),

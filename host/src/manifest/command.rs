@@ -90,6 +90,9 @@ impl RawCommand {
                 return Err(("command.values".to_owned(), reason));
             }
         }
+        if let Some(usage) = &usage {
+            super::check_text("command.usage", usage)?;
+        }
         if let Some(reason) = &name_servers {
             super::check_reason("command.name-servers", reason)?;
         }

@@ -40,6 +40,7 @@ use crate::{
     },
     endpoint::Endpoint,
     files::FileMode,
+    imports::log::escape,
 };
 
 mod command;
@@ -86,8 +87,8 @@ impl Manifest {
             toml::from_str(text).map_err(|error| InvalidManifest::syntax(text, file, &error))?;
         raw.check().map_err(|(key, reason)| InvalidManifest::Key {
             file: file.to_owned(),
-            key,
-            reason,
+            key: escape(&key),
+            reason: escape(&reason),
         })
     }
 
@@ -381,7 +382,7 @@ impl InvalidManifest {
         Self::Syntax {
             file: file.to_owned(),
             line: before.map_or(1, |before| before.matches('\n').count() + 1),
-            reason: error.message().trim().replace('\n', ", "),
+            reason: escape(&error.message().trim().replace('\n', ", ")),
         }
     }
 }
@@ -526,7 +527,11 @@ impl RawManifest {
             let reason = format!("`{version}` is not a version such as `0.1.0`: {error}");
             return Err(("plugin.version".to_owned(), reason));
         }
+        if let Some(description) = &description {
+            check_text("plugin.description", description)?;
+        }
         for endpoint in &listen {
+            check_text("plugin.listen", endpoint)?;
             check_listener(endpoint)?;
         }
         for (index, kind) in isolation.iter().enumerate() {
@@ -599,6 +604,7 @@ impl RawConfigKey {
             default,
             description,
         } = self;
+        check_text(&format!("config.{key}.description"), &description)?;
         let default = default
             .map(|default| {
                 kind.check_default(&default).ok_or_else(|| {
@@ -633,7 +639,17 @@ fn check_name(key: &str, name: &str) -> Result<(), Wrong> {
     Err((key.to_owned(), reason))
 }
 
+/// A text for people is one line, and does nothing to their terminal.
+fn check_text(key: &str, text: &str) -> Result<(), Wrong> {
+    if text.contains(char::is_control) {
+        let reason = format!("`{text}` has a line end or another control character in it");
+        return Err((key.to_owned(), reason));
+    }
+    Ok(())
+}
+
 fn check_reason(key: &str, reason: &str) -> Result<(), Wrong> {
+    check_text(key, reason)?;
     if reason.trim().is_empty() {
         let reason = "says nothing about why the plugin needs it".to_owned();
         return Err((key.to_owned(), reason));

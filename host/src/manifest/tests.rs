@@ -113,6 +113,43 @@ fn a_bad_manifest_is_refused_with_file_key_and_reason() {
             "unknown field `grant`, expected one of `plugin`, `grants`, `command`, `config`",
         ),
         (
+            &format!("{head}description = \"a\\u001B[2Jb\"\n"),
+            r"f: `plugin.description`: `a\u{1b}[2Jb` has a line end or another control character in it",
+        ),
+        (
+            &format!("{head}listen = [\"unix:///run/\\u0007\"]\n"),
+            "f: `plugin.listen`: ",
+        ),
+        (
+            &format!("{head}[grants]\nconnect = \"\"\"to\ndial\"\"\"\n"),
+            r"f: `grants.connect`: `to\ndial` has a line end",
+        ),
+        (
+            &format!("{head}[grants.directories.d]\nmode = \"ro\"\nreason = \"\\u009B2J\"\n"),
+            r"f: `grants.directories.d.reason`: `\u{9b}2J` has",
+        ),
+        (
+            &format!("{head}[command]\nusage = \"\\r\"\n"),
+            r"f: `command.usage`: `\r` has",
+        ),
+        (
+            &format!("{head}[command]\nname-servers = \"x\\u007F\"\n"),
+            r"f: `command.name-servers`: `x\u{7f}` has",
+        ),
+        (
+            &format!("{head}[config.k]\ntype = \"string\"\ndescription = \"a\\tb\"\n"),
+            r"f: `config.k.description`: `a\tb` has",
+        ),
+        // What was wrong is not written to the terminal either.
+        (
+            "[plugin]\nname = \"\\u001B[2J\"\nversion = \"0.1.0\"\n",
+            r"f: `plugin.name`: `\u{1b}[2J` is not a name",
+        ),
+        (
+            &format!("{head}\"x\\u001B\" = 1\n"),
+            r"f:4: unknown field `x\u{1b}`",
+        ),
+        (
             &format!("{head}[command]\nread = []\n"),
             "f:5: unknown field `read`, expected one of `usage`, `reads`, `writes`, `values`, `name-servers`",
         ),
@@ -194,7 +231,7 @@ fn a_bad_manifest_is_refused_with_file_key_and_reason() {
             error.contains(expected),
             "{text:?}\n got {error}\nwant {expected}"
         );
-        assert!(!error.contains('\n'), "{error}");
+        assert!(!error.contains(char::is_control), "{error}");
     }
 }
 

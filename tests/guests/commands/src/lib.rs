@@ -96,6 +96,18 @@ impl Command for Script {
                     }
                     continue;
                 }
+                "print" => {
+                    io.output.write_all(rest.as_bytes()).await?;
+                    io.output.flush().await?;
+                    continue;
+                }
+                "bar" => {
+                    let bar = Progress::new(Unit::Items, None);
+                    bar.set_message("here");
+                    // It is on the screen until the end.
+                    std::mem::forget(bar);
+                    continue;
+                }
                 "progress" => {
                     progress(rest).await?;
                     continue;
