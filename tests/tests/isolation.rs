@@ -94,7 +94,7 @@ fn datagrams_have_an_instance_of_their_own() {
     let mut client = host.connect();
     echoes(&mut client);
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    udp.set_read_timeout(Some(nethost_tests::DEADLINE)).unwrap();
+    udp.set_read_timeout(Some(DEADLINE)).unwrap();
     let address = host
         .listening()
         .get(1)
