@@ -62,8 +62,11 @@ pub(super) fn merge(views: &[View], admitted: &mut Admitted) -> BTreeMap<String,
     families
 }
 
+/// A metric and its series.
+pub(super) type InOrder<'a> = (&'a Arc<About>, Vec<&'a (Labels, Value)>);
+
 /// Returns the metrics and their series in order, so that those who are told first do not depend on chance.
-pub(super) fn in_order(snapshot: &Snapshot) -> Vec<(&Arc<About>, Vec<&(Labels, Value)>)> {
+pub(super) fn in_order(snapshot: &Snapshot) -> Vec<InOrder<'_>> {
     let mut families: Vec<_> = Vec::new();
     for (about, values) in &snapshot.families {
         let mut series: Vec<_> = values.iter().collect();
