@@ -52,9 +52,9 @@ What the arguments grant:
 What is refused is told on standard error.
 
 SIGINT and SIGTERM are told to the plugin, and a second one ends it at once. Without --log and
-RUST_LOG the log is warnings, and none of where in the plugin it broke: --log error shows that. Exit codes: the plugin's own; 1 if it broke, 2 if
-nethost was called wrongly; 130 and 143 after SIGINT and SIGTERM, 141 if nobody reads standard
-output any more.
+RUST_LOG the log is warnings, and none of where in the plugin it broke: --log error shows that.
+Exit codes: the plugin's own; 1 if it broke, 2 if nethost was called wrongly; 130 and 143 after
+SIGINT and SIGTERM, 141 if nobody reads standard output any more.
 
 Examples:
   nethost exec plugins/echo.wasm 127.0.0.1:7007 hello
