@@ -9,6 +9,7 @@
 //! * [`disk`]: a directory that is granted to it.
 //! * [`metrics`]: the endpoint for metrics, and what it says.
 //! * [`full`]: a listener that keeps who connects waiting.
+//! * [`golden`]: files that are wrong, and what is said of them.
 //! * [`names`]: a name server that answers what it is told to.
 //! * [`places`]: where the host's program, plugins and guests are.
 //! * [`random`]: the same numbers at every run.
@@ -17,6 +18,7 @@ pub mod client;
 pub mod dialogue;
 pub mod disk;
 pub mod full;
+pub mod golden;
 pub mod host;
 pub mod metrics;
 pub mod names;

@@ -230,6 +230,9 @@ fn refuse(path: &Path, problems: &[Problem]) {
         tracing::error!("{}", problem.line());
     }
     let (path, count) = (path.display(), problems.len());
-    let mistakes = if count == 1 { "a mistake" } else { "mistakes" };
-    tracing::error!(count, "nothing was changed: there is {mistakes} in {path}");
+    let mistakes = match count {
+        1 => "there is a mistake",
+        _ => "there are mistakes",
+    };
+    tracing::error!(count, "nothing was changed: {mistakes} in {path}");
 }
