@@ -7,6 +7,7 @@ use anyhow::bail;
 use crate::{
     cli::{Mistake, outward::Outward},
     config::{DirectoryConfig, HostConfig, ServiceConfig, service_name},
+    daemon::confinement::Confinement,
     endpoint::{Direction, Endpoint, EndpointError},
     files::FileGrant,
     grants::ConnectGrant,
@@ -115,6 +116,17 @@ pub(crate) struct Run {
     #[arg(long, value_parser = service_name)]
     name: Option<String>,
 
+    /// Whether the kernel keeps the process from files, connections and system calls that it does not need for what it was granted: on or off
+    ///
+    /// With Linux' Landlock and seccomp, as far as the kernel has them; what could not be applied is told in the log.
+    #[arg(
+        long,
+        value_name = "on|off",
+        default_value = "on",
+        hide_possible_values = true
+    )]
+    confinement: Confinement,
+
     /// How long open connections may go on after SIGINT or SIGTERM, as 500ms, 30s, 5m
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     drain_timeout: Duration,
@@ -130,6 +142,7 @@ impl Run {
         let host = HostConfig {
             workers: self.workers,
             metrics: self.metrics.clone(),
+            confinement: self.confinement,
             drain_timeout: self.drain_timeout,
             ..HostConfig::default()
         };

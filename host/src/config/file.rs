@@ -22,7 +22,7 @@ use super::{
     text::nearest,
 };
 use crate::{
-    daemon::identity,
+    daemon::{confinement::Confinement, identity},
     endpoint::{Certificate, Direction, Endpoint, EndpointError, Place, UnixEndpoint, UnixName},
     files::{FileGrant, FileMode},
     logging::{self, LogFormat},
@@ -144,6 +144,14 @@ fn read_host(section: &Section<'_>) -> (HostConfig, Vec<SocketAddr>) {
     }
     if let Some(field) = section.field("pid-file") {
         host.pid_file = field.path("\"/run/nethost.pid\"");
+    }
+    if let Some(field) = section.field("confinement")
+        && let Some(confinement) = field.read("\"on\"", |text| {
+            Confinement::from_str(text, false)
+                .map_err(|_| format!("`{}` is neither `on` nor `off`", text.escape_debug()))
+        })
+    {
+        host.confinement = confinement;
     }
     let name_servers = section.field("name-servers");
     let name_servers = name_servers.map(|field| field.list("\"192.0.2.1\"", name_server));

@@ -24,6 +24,7 @@ pub(super) const HOST: &[&str] = &[
     "user",
     "group",
     "pid-file",
+    "confinement",
     "name-servers",
     "drain-timeout",
     "log",
