@@ -6,7 +6,9 @@ use anyhow::bail;
 
 use crate::{
     cli::{Mistake, outward::Outward},
-    config::{DirectoryConfig, HostConfig, ServiceConfig, service_name},
+    config::{
+        DirectoryConfig, HostConfig, LEAST_MEMORY, ServiceConfig, service_name, text::parse_size,
+    },
     daemon::confinement::Confinement,
     endpoint::{Direction, Endpoint, EndpointError},
     files::FileGrant,
@@ -127,6 +129,10 @@ pub(crate) struct Run {
     )]
     confinement: Confinement,
 
+    /// Bytes of memory that the host may use: over it new connections are closed and no plugin's memory grows [default: four fifths of what is free at the start]
+    #[arg(long, value_name = "BYTES", value_parser = host_memory)]
+    host_memory: Option<u64>,
+
     /// How long open connections may go on after SIGINT or SIGTERM, as 500ms, 30s, 5m
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     drain_timeout: Duration,
@@ -143,6 +149,7 @@ impl Run {
             workers: self.workers,
             metrics: self.metrics.clone(),
             confinement: self.confinement,
+            memory: self.host_memory,
             drain_timeout: self.drain_timeout,
             ..HostConfig::default()
         };
@@ -221,6 +228,13 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
     }
+}
+
+fn host_memory(text: &str) -> Result<u64, String> {
+    let least = LEAST_MEMORY;
+    let wrong = || format!("expected a number of bytes from {least} on, such as 512MiB or 2GiB");
+    let bytes = parse_size(text).filter(|bytes| *bytes >= least);
+    bytes.ok_or_else(wrong)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

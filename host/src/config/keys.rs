@@ -25,6 +25,7 @@ pub(super) const HOST: &[&str] = &[
     "group",
     "pid-file",
     "confinement",
+    "memory",
     "name-servers",
     "drain-timeout",
     "log",

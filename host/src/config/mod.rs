@@ -37,6 +37,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use file::LEAST_MEMORY;
 pub use problem::{Problem, Problems, Severity};
 use reader::Span;
 pub use secret::{Secret, Secrets};
@@ -80,6 +81,8 @@ pub struct HostConfig {
     pub pid_file: Option<PathBuf>,
     /// Whether the kernel keeps the process from what it was not granted. On by default.
     pub confinement: Confinement,
+    /// Bytes of memory that the host may use, all services together. None: four fifths of what is free when it starts.
+    pub memory: Option<u64>,
     /// How long connections may go on after a service was told to stop. Default 5 s.
     pub drain_timeout: Duration,
     /// What is logged, if the command line and RUST_LOG do not say it.
@@ -98,6 +101,7 @@ impl Default for HostConfig {
             group: None,
             pid_file: None,
             confinement: Confinement::On,
+            memory: None,
             drain_timeout: DRAIN_TIMEOUT,
             log: None,
             log_format: None,

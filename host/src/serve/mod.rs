@@ -40,6 +40,7 @@ use crate::{
     endpoint::{Endpoint, UnixName},
     engine::Engine,
     files::FileMode,
+    memory,
     metrics::{self, registry::Phase},
     service::{Host, Service, ServiceError},
     transport::stdio,
@@ -76,6 +77,9 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
     let engine = Engine::new()
         .map_err(|error| anyhow::anyhow!("{error:#}"))
         .context("setting up wasmtime")?;
+    if let Some(bytes) = host.memory.or_else(memory::default_bound) {
+        memory::bound(bytes).context("watching the memory")?;
+    }
     let prepared = source.prepare(&engine)?;
     let server = Server {
         host: Host::start(workers)?,

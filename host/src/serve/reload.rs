@@ -232,6 +232,7 @@ impl Server {
             ("group", old.group == new.group),
             ("pid-file", old.pid_file == new.pid_file),
             ("confinement", old.confinement == new.confinement),
+            ("memory", old.memory == new.memory),
             ("log", old.log == new.log),
             ("log-format", old.log_format == new.log_format),
         ];
