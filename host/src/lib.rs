@@ -18,7 +18,8 @@
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `watch`: what came from files (certificates, users) is loaded again when they change.
-//! * `daemon`: readiness, giving up root, pid file: what a service manager expects.
+//! * `daemon`: readiness, giving up root, pid file: what a service manager expects; and what the kernel confines the process to.
+//! * `memory`: how much the host uses, all services together.
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
 
 pub mod cli;
@@ -74,6 +75,8 @@ pub mod contract;
 mod watch;
 
 mod daemon;
+
+mod memory;
 
 /// Writes an error and its causes as one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

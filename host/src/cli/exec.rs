@@ -20,8 +20,10 @@ use crate::{
         terminal::{Colour, Terminal},
     },
     config::Secrets,
+    daemon::confinement::{self, Access, Confinement, Reach},
     engine::Engine,
     grants::{ConnectGrant, Grants},
+    inspect,
     instance::StartError,
     limits::Limits,
     manifest::CommandManifest,
@@ -88,6 +90,15 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     color: Colour,
 
+    /// Whether the kernel keeps the process from files, connections and system calls that it does not need for what the arguments grant: on or off
+    #[arg(
+        long,
+        value_name = "on|off",
+        default_value = "on",
+        hide_possible_values = true
+    )]
+    confinement: Confinement,
+
     /// Show no progress, and do not say what was refused
     #[arg(long, short)]
     quiet: bool,
@@ -95,6 +106,8 @@ pub(crate) struct Exec {
 
 impl Exec {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
+        // Before there is another thread.
+        self.confine();
         let engine = Engine::new()
             .map_err(|error| anyhow!("{error:#}"))
             .context("setting up wasmtime")?;
@@ -123,6 +136,38 @@ impl Exec {
                 }
             }
         }
+    }
+
+    /// Confines the process to what the arguments grant, as far as the kernel can.
+    fn confine(&self) {
+        if self.confinement == Confinement::Off {
+            return confinement::tell_off();
+        }
+        let mut reach = Reach::default();
+        reach.allow_system();
+        reach.allow_tls(&self.outward.tls_files(), Access::Read);
+        let mut words = self.command.iter();
+        let plugin = PathBuf::from(words.next().cloned().unwrap_or_default());
+        reach.allow(&plugin, Access::Read);
+        let arguments: Option<Vec<_>> = words.map(|word| word.clone().into_string().ok()).collect();
+        let arguments = arguments.unwrap_or_default();
+        // What is wrong with it is told when it is loaded.
+        let read = inspect::read(&plugin).and_then(|bytes| inspect::describe(&bytes));
+        let manifest = read.ok().and_then(|it| it.manifest);
+        let command = manifest.and_then(|it| it.command).unwrap_or_default();
+        NamedFiles::find(&command, &arguments).allow(&mut reach);
+        let mentioned = mentions::hosts(&arguments);
+        for grant in self.allow_connect.iter().chain(&mentioned) {
+            reach.allow_connect(grant);
+        }
+        let mut servers = self.outward.name_servers.clone();
+        servers.extend(system_name_servers());
+        for server in servers {
+            reach.allow_port(server.port());
+        }
+        let mut outcome = confinement::enter(reach);
+        confinement::limit_calls(&mut outcome);
+        outcome.tell();
     }
 
     /// Checks everything that the command line says against the plugin's manifest.

@@ -24,6 +24,8 @@ pub(super) const HOST: &[&str] = &[
     "user",
     "group",
     "pid-file",
+    "confinement",
+    "memory",
     "name-servers",
     "drain-timeout",
     "log",
