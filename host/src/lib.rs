@@ -19,6 +19,7 @@
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `watch`: what came from files (certificates, users) is loaded again when they change.
 //! * `daemon`: readiness, giving up root, pid file: what a service manager expects.
+//! * [`checks`]: what must hold for any input, for the fuzzer.
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
 
 pub mod cli;
@@ -74,6 +75,8 @@ pub mod contract;
 mod watch;
 
 mod daemon;
+
+pub mod checks;
 
 /// Writes an error and its causes as one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
