@@ -1,4 +1,4 @@
-//! What `cargo xtask` does: set-up, run, test, check, bench. Everything that it installs is in `setup.rs`.
+//! What `cargo xtask` does: set-up, run, test, check, bench, fuzz. Everything that it installs is in `setup.rs`.
 
 use std::{
     ffi::OsString,
@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 mod build;
 mod check;
 mod command;
+mod fuzz;
 mod guests;
 mod places;
 mod setup;
@@ -30,6 +31,7 @@ Examples:
   cargo xtask run plugins/irc.wasm     set up, build, and serve IRC on 127.0.0.1:6667
   cargo xtask test                     set up, build, and run every test
   cargo xtask test irc                 only the tests with `irc` in their name
+  cargo xtask fuzz --seconds 60        every fuzz target, a minute each
   cargo xtask check                    formatting, lints, documentation, licences
 
 What is downloaded or built outside of this folder goes to $XDG_CACHE_HOME/nethost (~/.cache/nethost)."
@@ -58,6 +60,7 @@ enum Task {
     },
     /// Check formatting, lints, documentation and licences
     Check,
+    Fuzz(fuzz::Fuzz),
     /// Build everything and run a benchmark, such as `boundary`
     Bench {
         /// The benchmark
@@ -69,10 +72,14 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::as_compiler() {
+        return code;
+    }
     let result = Places::find().and_then(|places| match Xtask::parse().task {
         Task::Setup => setup(&places),
         Task::Run { plugin, args } => run(&places, &plugin, &args),
         Task::Test { filter } => test::run(&places, filter.as_deref()),
+        Task::Fuzz(fuzz) => fuzz::run(&places, &fuzz),
         Task::Check => check::run(&places),
         Task::Bench { name, args } => bench(&places, &name, &args),
     });

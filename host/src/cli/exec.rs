@@ -20,6 +20,7 @@ use crate::{
         terminal::{Colour, Terminal},
     },
     config::Secrets,
+    dumps::Dumps,
     engine::Engine,
     grants::{ConnectGrant, Grants},
     instance::StartError,
@@ -81,6 +82,10 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
 
+    /// Write a core dump of the plugin to this folder if it breaks; it holds the plugin's memory, and so what it was told
+    #[arg(long, value_name = "DIR")]
+    coredump: Option<PathBuf>,
+
     #[command(flatten)]
     outward: Outward,
 
@@ -95,7 +100,9 @@ pub(crate) struct Exec {
 
 impl Exec {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
-        let engine = Engine::new()
+        let dumps = self.coredump.as_deref().map(Dumps::open);
+        let dumps = dumps.transpose().or_mistake()?;
+        let engine = Engine::dumping(dumps.clone())
             .map_err(|error| anyhow!("{error:#}"))
             .context("setting up wasmtime")?;
         let command = self.command(&engine)?;
@@ -108,6 +115,9 @@ impl Exec {
             .build()
             .context("starting the main thread's runtime")?;
         let ended = runtime.block_on(watched(&worker, command, &screen));
+        if let Some(dumps) = dumps {
+            dumps.finish();
+        }
         match ended {
             Ok(code) => Ok(ExitCode::from(code)),
             Err(error) => {

@@ -72,6 +72,8 @@ pub struct HostConfig {
     pub user: Option<String>,
     /// The group that it becomes. None: the user's.
     pub group: Option<String>,
+    /// The folder for core dumps of plugins. None by default.
+    pub coredump: Option<PathBuf>,
     /// Where the process's id is written.
     pub pid_file: Option<PathBuf>,
     /// How long connections may go on after a service was told to stop. Default 5 s.
@@ -90,6 +92,7 @@ impl Default for HostConfig {
             metrics: None,
             user: None,
             group: None,
+            coredump: None,
             pid_file: None,
             drain_timeout: DRAIN_TIMEOUT,
             log: None,

@@ -35,6 +35,7 @@ use crate::{
         lock::{LockError, LockFile},
         notify,
     },
+    dumps::{Dumps, DumpsError},
     endpoint::UnixName,
     engine::Engine,
     files::FileMode,
@@ -66,7 +67,8 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
         .workers
         .or_else(|| thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN);
-    let engine = Engine::new()
+    let dumps = open_dumps(&host, identity.as_ref())?;
+    let engine = Engine::dumping(dumps.clone())
         .map_err(|error| anyhow::anyhow!("{error:#}"))
         .context("setting up wasmtime")?;
     if let Some(identity) = &identity {
@@ -87,7 +89,29 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the main thread's runtime")?;
-    runtime.block_on(server.run(prepared))
+    let ended = runtime.block_on(server.run(prepared));
+    if let Some(dumps) = dumps {
+        dumps.finish();
+    }
+    ended
+}
+
+/// Opens the folder for core dumps, as whom the process becomes.
+fn open_dumps(
+    host: &HostConfig,
+    identity: Option<&Identity>,
+) -> anyhow::Result<Option<Arc<Dumps>>> {
+    let Some(folder) = &host.coredump else {
+        return Ok(None);
+    };
+    let opened = match identity {
+        Some(identity) => identity.act(|| Dumps::open(folder))?,
+        None => Dumps::open(folder),
+    };
+    match opened {
+        Err(error @ DumpsError::Thread(_)) => Err(error.into()),
+        opened => opened.or_mistake().map(Some),
+    }
 }
 
 /// The services of the process.

@@ -210,6 +210,7 @@ impl Server {
             ("metrics", old.metrics == new.metrics),
             ("user", old.user == new.user),
             ("group", old.group == new.group),
+            ("coredump", old.coredump == new.coredump),
             ("pid-file", old.pid_file == new.pid_file),
             ("log", old.log == new.log),
             ("log-format", old.log_format == new.log_format),
