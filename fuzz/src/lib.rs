@@ -2,7 +2,10 @@
 //!
 //! * [`TARGETS`]: all of them.
 //! * `text`: what the host reads from operators, plugins and proxies.
+//! * `contract`: the host's side of the contract.
 //! * The rest lies with the plugins.
+
+mod contract;
 
 mod text;
 
@@ -58,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("manifest", text::manifest, &["fuzz/corpus/manifest"]),
     Target::new("component", text::component, &["fuzz/corpus/component"]),
     Target::new("proxy", text::proxy, &["fuzz/corpus/proxy"]).longest(700),
+    Target::new("contract", contract::check, &["fuzz/corpus/contract"]).longest(1000),
     Target::new(
         "irc-decode",
         irc::decode_any,
