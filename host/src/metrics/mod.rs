@@ -15,6 +15,10 @@ pub mod parts;
 
 pub mod registry;
 
+pub(crate) mod overview;
+
+pub(crate) mod spread;
+
 mod retired;
 
 mod merge;

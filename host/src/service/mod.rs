@@ -14,6 +14,8 @@ mod pool;
 
 mod rehearsal;
 
+pub(crate) mod remote;
+
 mod slot;
 
 mod swap;

@@ -6,6 +6,8 @@
 
 mod pump;
 
+mod report;
+
 mod steps;
 
 use std::{
@@ -18,6 +20,8 @@ use std::{
 };
 
 use bytes::Bytes;
+pub(crate) use report::ConnectionReport;
+use report::Tally;
 pub(crate) use steps::ListenerTls;
 pub use steps::TlsRole;
 use steps::{Intake, Steps};
@@ -86,6 +90,7 @@ pub struct Connection {
     groups: RefCell<Vec<Weak<Group>>>,
     /// Operations that end with this connection.
     operations: RefCell<BTreeSet<Id>>,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -291,6 +296,7 @@ impl Connection {
             moved_closing: Cell::new(0),
             groups: RefCell::default(),
             operations: RefCell::default(),
+            tally: Tally::default(),
         })
     }
 
