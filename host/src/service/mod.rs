@@ -38,7 +38,7 @@ use listening::{Listening, Socket};
 use pool::Admission;
 pub use pool::PoolError;
 use slot::Slot;
-pub use swap::{SwapError, Swapped};
+pub use swap::{Policy, SwapError, SwapOptions, Swapped};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, watch};
 
