@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use crate::{
     config::Problems,
     inspect::Unfit,
-    logging::{self, LogFormat, QUIET},
+    logging::{self, Keeping, LogFormat, QUIET},
     manifest::{InvalidConfig, InvalidManifest},
     transport::stdio,
 };
@@ -103,7 +103,12 @@ impl Cli {
             }
             _ => BoxMakeWriter::new(io::stderr),
         };
-        logging::start(asked.as_deref(), format.unwrap_or_default(), writer).or_mistake()?;
+        let keeping = match &self.command {
+            Command::Run(_) | Command::Serve(_) => Keeping::LastLines,
+            _ => Keeping::Nothing,
+        };
+        let format = format.unwrap_or_default();
+        logging::start(asked.as_deref(), format, writer, keeping).or_mistake()?;
         let result = match self.command {
             Command::Exec(exec) => return exec.execute(),
             Command::Run(run) => run.execute(),

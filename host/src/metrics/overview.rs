@@ -29,7 +29,6 @@ pub(crate) struct Overview {
     /// Times of calls in nanoseconds, and how many took about so long.
     pub(crate) call_times: Vec<(u64, u64)>,
     pub(crate) traps: u64,
-    pub(crate) swaps: u64,
 }
 
 impl Registry {
@@ -78,6 +77,5 @@ impl Overview {
         self.calls += sum(&mut meters.calls.values());
         self.refused += sum(&mut meters.refused.values());
         self.traps += sum(&mut meters.traps.values());
-        self.swaps = self.swaps.max(meters.swaps.value());
     }
 }
