@@ -70,7 +70,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     config::Secret,
-    endpoint::{Direction, Endpoint, Security, UnixEndpoint, UnixName},
+    endpoint::{Direction, Endpoint, Security, StreamOptions, UnixEndpoint, UnixName},
     service::{SwapOptions, remote::Remote},
 };
 
@@ -127,7 +127,11 @@ pub(crate) fn place(text: &str) -> Result<Endpoint, String> {
     let is_path = !text.contains("://") && !text.starts_with("unix:");
     let endpoint: Endpoint = if is_path {
         let path = std::path::absolute(text).map_err(|error| error.to_string())?;
-        Endpoint::Unix(UnixEndpoint::new(UnixName::Path(path)))
+        Endpoint::Unix(UnixEndpoint {
+            address: UnixName::Path(path),
+            mode: None,
+            options: StreamOptions::default(),
+        })
     } else {
         text.parse()
             .map_err(|error: crate::endpoint::EndpointError| error.to_string())?
@@ -146,6 +150,14 @@ pub(crate) fn place(text: &str) -> Result<Endpoint, String> {
             "`{endpoint}` is neither a UNIX socket with a file, such as unix:///run/nethost.sock, nor tls://HOST:PORT"
         )),
     }
+}
+
+/// Sees that a token can be sent, and is not guessed.
+pub(crate) fn check_token(token: &str) -> Result<(), String> {
+    let is_fit = token.len() >= SHORTEST_TOKEN && token.bytes().all(|byte| byte.is_ascii_graphic());
+    is_fit.then_some(()).ok_or_else(|| {
+        format!("a token has at least {SHORTEST_TOKEN} characters of ASCII without a space; `openssl rand -hex 32` makes one")
+    })
 }
 
 /// Returns where the commands look first: `$XDG_RUNTIME_DIR/nethost.sock`.
@@ -250,6 +262,9 @@ impl std::fmt::Display for Refusal {
         }
     }
 }
+
+/// Bytes of the shortest token: 16.
+const SHORTEST_TOKEN: usize = 16;
 
 /// The permission bits of the socket, unless it is told: its owner's alone.
 const MODE: u32 = 0o600;

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, time::Duratio
 use anyhow::bail;
 
 use crate::{
+    admin::{self, Admin, Taken},
     cli::{Mistake, outward::Outward},
-    config::{DirectoryConfig, HostConfig, ServiceConfig, service_name},
+    config::{DirectoryConfig, HostConfig, Secret, ServiceConfig, service_name},
     endpoint::{Direction, Endpoint, EndpointError},
     files::FileGrant,
     grants::ConnectGrant,
@@ -111,6 +112,20 @@ pub(crate) struct Run {
     #[arg(long, value_name = "URL", value_parser = metrics_endpoint)]
     metrics: Option<Endpoint>,
 
+    /// Where `nethost ps`, `swap` and so on find this host: the path of a UNIX socket, or tls://HOST:PORT?cert=FILE [default: $XDG_RUNTIME_DIR/nethost.sock, if it is free]
+    ///
+    /// Only this user may open the socket (mode 600; `unix:///PATH?mode=660` says otherwise).
+    #[arg(long, value_name = "PATH|URL", value_parser = Admin::endpoint)]
+    admin: Option<Endpoint>,
+
+    /// The file with the token that --admin tls:// wants of everybody
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    admin_token: Option<PathBuf>,
+
+    /// When the plugin's file changes, swap it under its open connections; a file that is not fit is told, and the old version goes on
+    #[arg(long)]
+    watch: bool,
+
     /// The service's name in the output and the log: letters, digits, `-`, `_` and `.` [default: the plugin's name]
     #[arg(long, value_parser = service_name)]
     name: Option<String>,
@@ -128,12 +143,36 @@ impl Run {
 
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let host = HostConfig {
+            admin: self.admin()?,
             workers: self.workers,
             metrics: self.metrics.clone(),
             drain_timeout: self.drain_timeout,
             ..HostConfig::default()
         };
         serve::run(Source::Flags(Box::new(self.describe()?)), host)
+    }
+
+    /// Returns where the host is administered.
+    fn admin(&self) -> anyhow::Result<Option<Admin>> {
+        let Some(endpoint) = self.admin.clone() else {
+            // One that was started for a single connection is gone with it.
+            let default = if self.is_on_stdio() { None } else { Admin::of_run() };
+            if default.is_none() {
+                tracing::debug!("not administered: there is no XDG_RUNTIME_DIR, or nothing to administer");
+            }
+            return Ok(default);
+        };
+        let token = self.admin_token.clone().map(Secret::of_file).transpose();
+        let token = token.map_err(Mistake::new)?;
+        if let Some(token) = &token {
+            admin::check_token(token.expose())
+                .map_err(|error| Mistake::new(format!("--admin-token: {error}")))?;
+        }
+        Ok(Some(Admin {
+            endpoint,
+            token,
+            taken: Taken::Fail,
+        }))
     }
 
     /// Describes the one service.
@@ -152,6 +191,7 @@ impl Run {
             tls: self.outward.tls_settings(),
             settings: typed(&self.set),
             limits: Limits::default(),
+            watch: self.watch,
         })
     }
 }
@@ -210,7 +250,7 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .map(Duration::from_nanos)
         .map_err(|error| error.to_string())

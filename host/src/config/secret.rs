@@ -25,6 +25,11 @@ pub(super) enum Origin {
 }
 
 impl Secret {
+    /// Reads one from a file.
+    pub(crate) fn of_file(path: PathBuf) -> Result<Self, String> {
+        Self::read(Origin::File(path))
+    }
+
     /// Reads it. A file's last line end is not a part of it.
     pub(super) fn read(origin: Origin) -> Result<Self, String> {
         let content = match &origin {

@@ -388,6 +388,8 @@ impl Instance {
         match self.call(name, connection, time, call) {
             Ok(value) => Some(value),
             Err(fault) => {
+                self.holdings
+                    .note_fault(log::escape(&format!("{} {fault}", name.name())));
                 self.holdings.fail();
                 if let Some(console) = self.holdings.console() {
                     console.finish(End::Failed(format!("{} {fault}", name.name())));
