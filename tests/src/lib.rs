@@ -12,6 +12,7 @@
 //! * [`golden`]: files that are wrong, and what is said of them.
 //! * [`names`]: a name server that answers what it is told to.
 //! * [`places`]: where the host's program, plugins and guests are.
+//! * [`pty`]: programs on a terminal.
 //! * [`random`]: the same numbers at every run.
 
 pub mod client;
@@ -23,6 +24,7 @@ pub mod host;
 pub mod metrics;
 pub mod names;
 pub mod places;
+pub mod pty;
 pub mod random;
 pub mod scripted;
 pub mod service;

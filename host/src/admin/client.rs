@@ -173,7 +173,10 @@ impl Client {
         let stream = TcpStream::connect((host.as_str(), tcp.port)).await?;
         let name = tcp.options.tls.server_name.as_deref().unwrap_or(&host);
         let name = server_name(name).map_err(io::Error::other)?;
-        let config = self.tls.config(&tcp.options.tls).map_err(io::Error::other)?;
+        let config = self
+            .tls
+            .config(&tcp.options.tls)
+            .map_err(io::Error::other)?;
         let mut stream = TlsStream::client(Transport::Tcp(stream), config, name)?;
         std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(Transport::Tls(Box::new(stream)))

@@ -92,7 +92,7 @@ impl Bound {
                 let (socket, file) = unix::bind(unix).map_err(failed)?;
                 Ok(Self {
                     socket: Socket::Unix(socket),
-                    url: format!("unix:{}", unix.address),
+                    url: unix.address.to_string(),
                     file,
                     tls: None,
                     token,
@@ -145,7 +145,7 @@ impl Bound {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let Self {
             socket,
-            url,
+            url: _,
             file,
             tls,
             token,
@@ -154,7 +154,6 @@ impl Bound {
         thread::Builder::new()
             .name("nethost-admin".to_owned())
             .spawn(move || run(&runtime, socket, tls, routes, stopped))?;
-        tracing::debug!(url, "administration");
         Ok(Answering {
             _file: file,
             _stop: stop,
@@ -194,11 +193,7 @@ fn run(
     }
 }
 
-async fn accept(
-    socket: Socket,
-    tls: Option<Arc<ServerTls>>,
-    routes: Rc<Routes>,
-) -> io::Result<()> {
+async fn accept(socket: Socket, tls: Option<Arc<ServerTls>>, routes: Rc<Routes>) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let socket = match socket {
         Socket::Tcp(socket) => Acceptor::Tcp(TcpListener::from_std(socket)?),

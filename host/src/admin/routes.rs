@@ -93,11 +93,7 @@ impl From<Refusal> for Failed {
 type Answered = Result<Response<Content>, Failed>;
 
 impl Routes {
-    pub(super) fn new(
-        registry: Arc<Registry>,
-        commands: Commands,
-        token: Option<Secret>,
-    ) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, commands: Commands, token: Option<Secret>) -> Self {
         Self {
             registry,
             commands,
@@ -325,13 +321,11 @@ impl Routes {
         let uri = request.uri().clone();
         let policy = match parameter(&uri, "policy")? {
             None => Policy::default(),
-            Some(text) => {
-                clap::ValueEnum::from_str(&text, false).map_err(|_: String| {
-                    Failed::bad(format!(
-                        "`{text}` is no policy: `migrate`, `drain` or `close`"
-                    ))
-                })?
-            }
+            Some(text) => clap::ValueEnum::from_str(&text, false).map_err(|_: String| {
+                Failed::bad(format!(
+                    "`{text}` is no policy: `migrate`, `drain` or `close`"
+                ))
+            })?,
         };
         let mut options = SwapOptions {
             policy,
@@ -563,7 +557,10 @@ fn number(uri: &Uri, name: &str, default: usize, most: usize) -> Result<usize, F
     let Some(text) = parameter(uri, name)? else {
         return Ok(default);
     };
-    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=most).contains(number));
     number.ok_or_else(|| {
         Failed::bad(format!(
             "`{name}` is a number from 1 to {most}, not `{}`",

@@ -156,9 +156,15 @@ impl Run {
     fn admin(&self) -> anyhow::Result<Option<Admin>> {
         let Some(endpoint) = self.admin.clone() else {
             // One that was started for a single connection is gone with it.
-            let default = if self.is_on_stdio() { None } else { Admin::of_run() };
+            let default = if self.is_on_stdio() {
+                None
+            } else {
+                Admin::of_run()
+            };
             if default.is_none() {
-                tracing::debug!("not administered: there is no XDG_RUNTIME_DIR, or nothing to administer");
+                tracing::debug!(
+                    "not administered: there is no XDG_RUNTIME_DIR, or nothing to administer"
+                );
             }
             return Ok(default);
         };

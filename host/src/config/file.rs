@@ -463,7 +463,10 @@ fn check_together(reader: &Reader<'_>, host: &HostConfig, services: &[WrittenSer
     let mut names = BTreeSet::new();
     let mut listeners: Vec<(Place, String)> = [
         (host.metrics.as_ref(), "`metrics` of [host]"),
-        (host.admin.as_ref().map(|it| &it.endpoint), "`admin` of [host]"),
+        (
+            host.admin.as_ref().map(|it| &it.endpoint),
+            "`admin` of [host]",
+        ),
     ]
     .into_iter()
     .filter_map(|(endpoint, owner)| Some((Place::of(endpoint?), owner.to_owned())))
@@ -493,14 +496,19 @@ fn check_together(reader: &Reader<'_>, host: &HostConfig, services: &[WrittenSer
 
 fn read_admin(section: &Section<'_>) -> Option<Admin> {
     let token = section.field("admin-token");
-    let secret = token.as_ref().and_then(|field| match field.item.as_table_like() {
-        Some(table) => read_secret(field, table, &field.at),
-        None => {
-            let mend = "write { file = \"PATH\" } or { env = \"NAME\" }".to_owned();
-            field.wrong("a token is not written into this file".to_owned(), Some(mend));
-            None
-        }
-    });
+    let secret = token
+        .as_ref()
+        .and_then(|field| match field.item.as_table_like() {
+            Some(table) => read_secret(field, table, &field.at),
+            None => {
+                let mend = "write { file = \"PATH\" } or { env = \"NAME\" }".to_owned();
+                field.wrong(
+                    "a token is not written into this file".to_owned(),
+                    Some(mend),
+                );
+                None
+            }
+        });
     if let (Some(field), Some(secret)) = (&token, &secret)
         && let Err(message) = admin::check_token(secret.expose())
     {
@@ -517,7 +525,10 @@ fn read_admin(section: &Section<'_>) -> Option<Admin> {
     place_files(field.reader, &mut endpoint);
     if token.is_none() && matches!(endpoint, Endpoint::Tcp(_)) {
         let mend = "add admin-token = { file = \"PATH\" }".to_owned();
-        field.wrong("administration over TLS needs a token".to_owned(), Some(mend));
+        field.wrong(
+            "administration over TLS needs a token".to_owned(),
+            Some(mend),
+        );
     }
     Some(Admin {
         endpoint,

@@ -41,12 +41,7 @@ pub(crate) use service::Part;
 pub use service::{DirectoryConfig, ServiceConfig, Setting, Text};
 use text::Position;
 
-use crate::{
-    admin::Admin,
-    endpoint::Endpoint,
-    logging::LogFormat,
-    manifest::is_service_name_char,
-};
+use crate::{admin::Admin, endpoint::Endpoint, logging::LogFormat, manifest::is_service_name_char};
 
 /// A config file, checked as far as that is possible without plugins.
 #[derive(Debug)]

@@ -192,7 +192,10 @@ pub(crate) fn start_fault(config: &ServiceConfig, error: &ServiceError) -> Fault
 }
 
 /// Compares what a service is told of its plugin's own keys with another version of the plugin, and returns it as JSON.
-pub(crate) fn settings(config: &ServiceConfig, manifest: &Manifest) -> Result<Arc<str>, Vec<Fault>> {
+pub(crate) fn settings(
+    config: &ServiceConfig,
+    manifest: &Manifest,
+) -> Result<Arc<str>, Vec<Fault>> {
     let settings = manifest.settings(&config.settings);
     let settings = settings.map_err(|wrong| wrong.into_iter().map(setting_fault));
     let settings = settings.map_err(|faults| faults.collect::<Vec<_>>())?;

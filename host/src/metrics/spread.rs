@@ -45,7 +45,9 @@ impl Times {
     /// Returns the buckets that are not empty: the time that stands for each, in nanoseconds, and how many calls took about so long.
     pub(crate) fn buckets(&self) -> Vec<(u64, u64)> {
         let counted = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
-        counted.map(|(index, count)| (middle(index), *count)).collect()
+        counted
+            .map(|(index, count)| (middle(index), *count))
+            .collect()
     }
 }
 
@@ -104,7 +106,18 @@ mod tests {
 
     #[test]
     fn a_quantile_is_near_the_time_that_was_counted() {
-        for nanoseconds in [0, 15, 16, 127, 128, 129, 300, 5_000, 1_234_567, 30_000_000_000] {
+        for nanoseconds in [
+            0,
+            15,
+            16,
+            127,
+            128,
+            129,
+            300,
+            5_000,
+            1_234_567,
+            30_000_000_000,
+        ] {
             let spread = Spread::default();
             spread.count(nanoseconds, 3);
             let mut times = Times::default();

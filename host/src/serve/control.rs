@@ -251,7 +251,11 @@ impl Server {
             let _gone = answer.send(Err(self.none_live(name)));
             return;
         };
-        if self.services.get(place).is_some_and(|live| live.is_swapping) {
+        if self
+            .services
+            .get(place)
+            .is_some_and(|live| live.is_swapping)
+        {
             let _gone = answer.send(Err(being_swapped(name)));
             return;
         }
@@ -267,7 +271,10 @@ impl Server {
             return;
         };
         let time = time.unwrap_or(self.settings.drain_timeout);
-        tracing::info!(service = name, "draining for at most {time:?}, as an operator said");
+        tracing::info!(
+            service = name,
+            "draining for at most {time:?}, as an operator said"
+        );
         let name = name.to_owned();
         let draining = self.draining_names.begin(&name);
         self.draining.spawn(async move {
@@ -384,14 +391,17 @@ impl Job {
         };
         // Compiling takes up to seconds.
         let compiled = tokio::task::spawn_blocking(compile).await;
-        let (plugin, component) =
-            compiled.map_err(|error| Refusal::Failed(format!("compiling {}: {error}", file.display())))?;
+        let (plugin, component) = compiled
+            .map_err(|error| Refusal::Failed(format!("compiling {}: {error}", file.display())))?;
         let plugin = plugin.map_err(|error| Refusal::Unfit(crate::chain(&error)))?;
         self.check(&plugin)?;
         let config = settings(&self.made.config, &plugin.manifest);
         let config = config.map_err(|faults| unfit(&faults))?;
         let plugin = Arc::new(plugin);
-        let swapped = self.service.swap(plugin.clone(), config, self.options).await;
+        let swapped = self
+            .service
+            .swap(plugin.clone(), config, self.options)
+            .await;
         let swapped = swapped.map_err(|error| Refusal::Unfit(crate::chain(&error)))?;
         Ok(New {
             swapped,

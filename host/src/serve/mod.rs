@@ -158,7 +158,8 @@ struct Made {
 impl Made {
     /// Returns whether another plugin than the file's was swapped in.
     fn is_swapped(&self) -> bool {
-        self.digest.is_none_or(|digest| self.running != Some(digest.plugin))
+        self.digest
+            .is_none_or(|digest| self.running != Some(digest.plugin))
     }
 
     /// Returns whether a service of this description is as it would be if it was started now. A plugin that was swapped in stays until the file
@@ -470,7 +471,12 @@ impl Server {
         };
         let watch = bound.certificates().map(|tls| Watch::start("admin", [tls]));
         let watch = watch.transpose().context("watching certificates")?;
-        tracing::info!(url = bound.url(), "administration");
+        let url = bound.url();
+        match self.settings.admin.as_ref().map(|admin| admin.taken) {
+            // Nobody asked.
+            Some(Taken::GoOn) => tracing::debug!(url, "administration"),
+            _ => tracing::info!(url, "administration"),
+        }
         let registry = self.host.registry().clone();
         let answering = bound.answer(registry, self.commands.clone());
         let answering = answering.context("starting the thread for administration")?;
@@ -585,7 +591,9 @@ fn announce<'a>(services: impl Iterator<Item = &'a Service>) -> anyhow::Result<(
 /// Takes the lock of the admin socket and that of the pid file, as far as there are any.
 fn locks(host: &mut HostConfig) -> anyhow::Result<Vec<LockFile>> {
     let mut locks = Vec::new();
-    if let Some(Admin { endpoint, taken, .. }) = &host.admin
+    if let Some(Admin {
+        endpoint, taken, ..
+    }) = &host.admin
         && let Endpoint::Unix(unix) = endpoint
         && let UnixName::Path(socket) = &unix.address
     {
@@ -635,8 +643,7 @@ fn give(identity: &Identity, path: &Path) -> anyhow::Result<()> {
 }
 
 /// What is said if nobody asked for an admin socket, and there can be none.
-const NOT_ADMINISTERED: &str =
-    "`nethost ps`, `swap` and so on will not find this host; --admin PATH gives it a socket of its own";
+const NOT_ADMINISTERED: &str = "`nethost ps`, `swap` and so on will not find this host; --admin PATH gives it a socket of its own";
 
 /// What a drain may take beyond its time: 5 s, for the last bytes of connections that were closed at its end.
 const LAST_WORDS: Duration = Duration::from_secs(5);

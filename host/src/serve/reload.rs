@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{Made, Live, Ready, Server, Source, announce, tell_lacking};
+use super::{Live, Made, Ready, Server, Source, announce, tell_lacking};
 use crate::{
     admin::{Refusal, api},
     config::{
@@ -57,7 +57,10 @@ impl Server {
         let differs = |service: &&WrittenService| {
             let now = &service.config;
             let digest = digest(now);
-            let is_stopped = self.stopped.iter().any(|it| it.made.config.name == now.name);
+            let is_stopped = self
+                .stopped
+                .iter()
+                .any(|it| it.made.config.name == now.name);
             let mut services = self.services.iter();
             !is_stopped && !services.any(|live| live.made.is_current(now, digest))
         };
@@ -165,7 +168,10 @@ impl Server {
             // The plugin that runs may be the file's by now.
             live.made.digest = digest(&live.made.config);
         }
-        let names: Vec<_> = old.iter().map(|live| live.made.config.name.clone()).collect();
+        let names: Vec<_> = old
+            .iter()
+            .map(|live| live.made.config.name.clone())
+            .collect();
         for live in &started {
             let service = live.service.name();
             if names.contains(&live.made.config.name) {

@@ -87,9 +87,12 @@ pub(crate) struct Reload {
 impl Drain {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let deadline = self.deadline.map_or_else(String::new, |deadline| {
-            format!("?deadline={}ns", deadline.as_nanos())
+            format!("?deadline={}ms", deadline.as_millis())
         });
-        let ended: Ended = post(&self.at, &of_service(&self.service, &format!("/drain{deadline}")))?;
+        let ended: Ended = post(
+            &self.at,
+            &of_service(&self.service, &format!("/drain{deadline}")),
+        )?;
         tell_end(&ended, "drained", self.json)
     }
 }

@@ -62,7 +62,9 @@ impl Logs {
             0 => String::new(),
             missed => format!("({missed} lines are missing)\n"),
         };
-        let service = service.as_ref().map_or_else(String::new, |it| format!("{it}: "));
+        let service = service
+            .as_ref()
+            .map_or_else(String::new, |it| format!("{it}: "));
         let message = plain(message);
         Ok(format!("{missed}{time} {level:>5} {service}{message}"))
     }

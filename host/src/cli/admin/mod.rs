@@ -77,7 +77,10 @@ impl At {
     }
 
     fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        let said = self.admin.clone().or_else(|| env::var("NETHOST_ADMIN").ok());
+        let said = self
+            .admin
+            .clone()
+            .or_else(|| env::var("NETHOST_ADMIN").ok());
         let Some(said) = said.filter(|said| !said.is_empty()) else {
             let Some(path) = admin::default_path() else {
                 bail!(Mistake::new(
@@ -110,7 +113,9 @@ async fn answered<T>(answer: impl Future<Output = Result<T, ClientError>>) -> an
         Err(error) => error,
     };
     let hint = match &error {
-        ClientError::Unreachable { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+        ClientError::Unreachable { error, .. }
+            if error.kind() == io::ErrorKind::PermissionDenied =>
+        {
             Some("only the user that the host runs as may: try it as that one")
         }
         ClientError::Unreachable { .. } => Some(
@@ -123,7 +128,11 @@ async fn answered<T>(answer: impl Future<Output = Result<T, ClientError>>) -> an
     if let Some(hint) = hint {
         result = result.map_err(|error: anyhow::Error| anyhow::anyhow!("{error:#}; {hint}"));
     }
-    if is_mistake { result.or_mistake() } else { result }
+    if is_mistake {
+        result.or_mistake()
+    } else {
+        result
+    }
 }
 
 /// Prints one JSON object.

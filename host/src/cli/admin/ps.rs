@@ -26,8 +26,9 @@ pub(crate) struct Ps {
 
 impl Ps {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
-        let services: Services =
-            block_on(&self.at, async |client| answered(client.get("/v1/services")).await)?;
+        let services: Services = block_on(&self.at, async |client| {
+            answered(client.get("/v1/services")).await
+        })?;
         if self.json {
             return print_json(&services);
         }

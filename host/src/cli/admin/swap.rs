@@ -63,8 +63,8 @@ impl Swap {
         let path = of_service(
             &self.service,
             &format!(
-                "/swap?policy={policy}&deadline={}ns&file={}",
-                self.deadline.as_nanos(),
+                "/swap?policy={policy}&deadline={}ms&file={}",
+                self.deadline.as_millis(),
                 encoded(&shown(&self.plugin))
             ),
         );
@@ -126,8 +126,6 @@ mod tests {
             "swapped irc from 1.0.0 to 2.0.0: 1 session moved, 2.0 KiB of state, 1.2 ms of pause"
         );
         (swapped.sessions, swapped.refused, swapped.left_behind) = (0, 2, 3);
-        assert!(
-            told(&swapped).contains("0 sessions moved, 2 closed, 3 left on the old version, ")
-        );
+        assert!(told(&swapped).contains("0 sessions moved, 2 closed, 3 left on the old version, "));
     }
 }

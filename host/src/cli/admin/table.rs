@@ -16,7 +16,9 @@ pub(super) enum Align {
 
 /// Prints rows under a header, aligned; the last column is as long as it is. A row that is wider than the terminal is left to it.
 pub(super) fn print(columns: &[(&str, Align)], rows: &[Vec<String>]) -> anyhow::Result<()> {
-    io::stdout().lock().write_all(written(columns, rows).as_bytes())?;
+    io::stdout()
+        .lock()
+        .write_all(written(columns, rows).as_bytes())?;
     Ok(())
 }
 
@@ -95,7 +97,9 @@ pub(super) fn nanoseconds(time: Option<u64>) -> String {
 
 /// How long something has been there: `12s`, `3m 4s`, `5h 6m`, `7d 8h`.
 pub(super) fn age(seconds: f64) -> String {
-    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
+    let seconds = Duration::try_from_secs_f64(seconds)
+        .unwrap_or_default()
+        .as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match () {
         () if minutes == 0 => format!("{seconds}s"),
@@ -154,7 +158,11 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let columns = [("NAME", Align::Left), ("N", Align::Right), ("REST", Align::Left)];
+        let columns = [
+            ("NAME", Align::Left),
+            ("N", Align::Right),
+            ("REST", Align::Left),
+        ];
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         let rows = [row(["a", "1", "x y"]), row(["längste", "12345", ""])];
         assert_eq!(

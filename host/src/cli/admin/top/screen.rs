@@ -144,7 +144,9 @@ impl Backend for Ansi {
             }
             self.pending.push_str(cell.symbol());
             let width = unicode_width::UnicodeWidthStr::width(cell.symbol());
-            next = u16::try_from(width).ok().map(|width| (x.saturating_add(width), y));
+            next = u16::try_from(width)
+                .ok()
+                .map(|width| (x.saturating_add(width), y));
         }
         self.pending.push_str("\x1b[0m");
         Ok(())
@@ -198,7 +200,11 @@ impl Backend for Ansi {
 
 impl Ansi {
     fn move_to(&mut self, x: u16, y: u16) {
-        self.write(format_args!("\x1b[{};{}H", u32::from(y) + 1, u32::from(x) + 1));
+        self.write(format_args!(
+            "\x1b[{};{}H",
+            u32::from(y) + 1,
+            u32::from(x) + 1
+        ));
     }
 
     fn set_style(&mut self, (foreground, _, modifier): (Color, Color, Modifier)) {

@@ -100,7 +100,9 @@ impl View {
             .filter(|_| is_same_host)
             .map(|entry| (entry.service.name.clone(), entry.service))
             .collect();
-        let seconds = self.taken.map(|taken| at.duration_since(taken).as_secs_f64());
+        let seconds = self
+            .taken
+            .map(|taken| at.duration_since(taken).as_secs_f64());
         let entries = now.services.into_iter().map(|service| {
             let before = before.get(&service.name).zip(seconds);
             Entry::new(service, before)
@@ -156,12 +158,12 @@ impl View {
 
     fn summary(&self) -> String {
         let sum = |number: fn(&Entry) -> u64| -> u64 { self.entries.iter().map(number).sum() };
-        let connections = sum(|it| it.number(Column::Conn));
+        let connections = self.entries.iter().map(|it| it.service.connections).sum();
         format!(
-            "nethost up {}, {}, {} connections, {}/s in, {}/s out, {} calls/s",
+            "nethost up {}, {}, {}, {}/s in, {}/s out, {} calls/s",
             age(self.uptime),
             counted(self.entries.len(), "service"),
-            count(connections),
+            counted(connections, "connection"),
             bytes(sum(|it| it.number(Column::In))),
             bytes(sum(|it| it.number(Column::Out))),
             count(sum(|it| it.number(Column::Calls))),
@@ -171,7 +173,11 @@ impl View {
     /// Draws a frame. What does not fit is left out at the right and at the bottom.
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
         let area = frame.area();
-        let rows = [Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)];
+        let rows = [
+            Constraint::Length(1),
+            Constraint::Min(0),
+            Constraint::Length(1),
+        ];
         let [top, middle, bottom] = Layout::vertical(rows).areas(area);
         let summary = match &self.lost {
             None => Line::from(self.summary()),
@@ -197,7 +203,10 @@ impl View {
         let widths = COLUMNS.iter().map(|(.., width)| *width);
         let table = Table::new(rows, widths).header(header).column_spacing(1);
         frame.render_widget(table, middle);
-        let hidden = self.entries.len().saturating_sub(usize::from(middle.height.saturating_sub(1)));
+        let hidden = self
+            .entries
+            .len()
+            .saturating_sub(usize::from(middle.height.saturating_sub(1)));
         let more = match hidden {
             0 => String::new(),
             hidden => format!("{hidden} more below; "),
@@ -210,7 +219,10 @@ impl View {
     /// Writes the table for a script: a line for each service, under a header.
     pub(super) fn text(&self) -> String {
         let mut lines = vec![self.summary()];
-        let names: Vec<_> = COLUMNS.iter().map(|(_, name, ..)| (*name).to_owned()).collect();
+        let names: Vec<_> = COLUMNS
+            .iter()
+            .map(|(_, name, ..)| (*name).to_owned())
+            .collect();
         let rows = self.entries.iter().map(|entry| {
             let cells = COLUMNS.iter().map(|(column, ..)| entry.cell(*column));
             cells.collect::<Vec<_>>()
@@ -334,7 +346,12 @@ fn aligned(text: &str, align: Align) -> Text<'static> {
 const COLUMNS: &[(Column, &str, Align, Constraint)] = &[
     (Column::Service, "SERVICE", Align::Left, Constraint::Min(8)),
     (Column::State, "STATE", Align::Left, Constraint::Length(8)),
-    (Column::Version, "VERSION", Align::Left, Constraint::Length(6)),
+    (
+        Column::Version,
+        "VERSION",
+        Align::Left,
+        Constraint::Length(6),
+    ),
     (Column::Conn, "CONN", Align::Right, Constraint::Length(5)),
     (Column::In, "IN/s", Align::Right, Constraint::Length(6)),
     (Column::Out, "OUT/s", Align::Right, Constraint::Length(6)),
