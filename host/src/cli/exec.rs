@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Mistake, OrMistake as _, outward::Outward, run::key_value};
+use super::{Mistake, OrMistake as _, limit, outward::Outward, run::key_value};
 use crate::{
     command::{
         self, Command, Ended, Remarks, Signal, Surroundings, mentions,
@@ -19,11 +19,10 @@ use crate::{
         progress::Screen,
         terminal::{Colour, Terminal},
     },
-    config::Secrets,
+    config::{Secrets, limits::LimitSetting},
     engine::Engine,
     grants::{ConnectGrant, Grants},
     instance::StartError,
-    limits::Limits,
     manifest::CommandManifest,
     plugin::Plugin,
     reactor::{Program, WorkerHandle, abort_on_panic},
@@ -81,6 +80,10 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
 
+    /// Set a limit of the command, as memory=64MiB; repeat it for others. --help lists them
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit::Setting, hide_possible_values = true, long_help = limit::long_help())]
+    limits: Vec<LimitSetting>,
+
     #[command(flatten)]
     outward: Outward,
 
@@ -134,7 +137,8 @@ impl Exec {
             .map(OsString::into_string)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|word| Mistake::new(format!("the argument {word:?} is not UTF-8")))?;
-        let plugin = Plugin::load(engine, &path).or_mistake()?;
+        let limits = limit::limits(&self.limits)?;
+        let plugin = Plugin::load_within(engine, &path, &limits).or_mistake()?;
         let manifest = &plugin.manifest;
         if !plugin.is_command() {
             bail!(Mistake::new(format!(
@@ -160,7 +164,6 @@ impl Exec {
         );
         let files = NamedFiles::find(declared, &arguments);
         let terminal = Terminal::of_process(self.color);
-        let limits = Limits::default();
         let surroundings = Surroundings {
             files,
             name_servers,

@@ -5,12 +5,11 @@ use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, time::Duratio
 use anyhow::bail;
 
 use crate::{
-    cli::{Mistake, outward::Outward},
-    config::{DirectoryConfig, HostConfig, ServiceConfig, service_name},
+    cli::{Mistake, limit, outward::Outward},
+    config::{DirectoryConfig, HostConfig, ServiceConfig, limits::LimitSetting, service_name},
     endpoint::{Direction, Endpoint, EndpointError},
     files::FileGrant,
     grants::ConnectGrant,
-    limits::Limits,
     manifest::{Isolation, parse_duration, typed},
     metrics,
     serve::{self, Source},
@@ -97,6 +96,10 @@ pub(crate) struct Run {
     #[arg(long)]
     anonymous: bool,
 
+    /// Set a limit of the service, as memory=64MiB; repeat it for others. --help lists them
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit::Setting, hide_possible_values = true, long_help = limit::long_help())]
+    limits: Vec<LimitSetting>,
+
     /// How many instances there are: one per worker thread, one per service, or one per connection [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
     isolation: Option<Isolation>,
@@ -151,7 +154,7 @@ impl Run {
             name_servers: self.outward.name_servers.clone(),
             tls: self.outward.tls_settings(),
             settings: typed(&self.set),
-            limits: Limits::default(),
+            limits: limit::limits(&self.limits)?,
         })
     }
 }

@@ -12,7 +12,7 @@ mod service;
 
 mod keys;
 
-mod limits;
+pub(crate) mod limits;
 
 mod file;
 

@@ -7,6 +7,7 @@ use tokio::{
     sync::watch,
 };
 
+use super::turns::Lane;
 use crate::{
     endpoint::{StreamOptions, Switch},
     transport::{Address, Transport, tcp, unix},
@@ -45,11 +46,12 @@ impl Acceptor {
 
     /// Accepts until told to stop; then what already waits in the queue, and closes. A client is never reset by a drain.
     ///
-    /// `pause` says after each how long to wait for the next one.
+    /// `pause` says after each how long to wait for the next one. It is taken when the service has its turn in `lane`.
     pub(crate) async fn run(
         self,
         mut stop: watch::Receiver<bool>,
         pause: impl Fn() -> Option<Duration>,
+        lane: Rc<Lane>,
         take: Rc<dyn Fn(Accepted)>,
     ) {
         let mut failing = false;
@@ -61,6 +63,7 @@ impl Acceptor {
             match accepted {
                 Ok(accepted) => {
                     failing = false;
+                    lane.turn().await;
                     take(accepted);
                     if let Some(pause) = pause() {
                         tokio::select! {
@@ -90,7 +93,10 @@ impl Acceptor {
         // A flood of connections must not keep a drain from ending.
         for _ in 0..MOST_WAITING {
             match waiting() {
-                Ok(accepted) => take(accepted),
+                Ok(accepted) => {
+                    lane.turn().await;
+                    take(accepted);
+                }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
