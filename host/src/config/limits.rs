@@ -39,37 +39,104 @@ enum Range {
 /// The most is what a part of the host below cannot exceed (32 bits of address, two handles a session), or what no machine needs.
 pub(super) const LIMITS: &[Limit] = &[
     bytes("memory", |it| &mut it.memory, MIB, 4 * GIB).is("Bytes of memory of one instance"),
-    count("table-elements", |it| &mut it.table_elements, 1_000, 10_000_000).is("Elements of all tables of one instance"),
-    time("callback-time", |it| &mut it.callback_time, MS, 60 * S).is("Processor time of one callback"),
-    time("setup-time", |it| &mut it.setup_time, 10 * MS, 600 * S).is("Processor time to start, to configure, to save and to restore an instance, each"),
-    rate("cpu-share", |it| &mut it.cpu_share, 1, 100).is("Percent of each of its workers that the service has before it takes turns with the others there"),
-    count("connections", |it| &mut it.connections, 1, 50_000).is("Connections and datagram sockets of one instance, or, with isolation `connection`, of the service"),
-    some("connections-per-peer", |it| &mut it.connections_per_peer, 1, 1_000_000).is("Connections of one address; unset, loopback has any number"),
-    some("connections-per-prefix", |it| &mut it.connections_per_prefix, 1, 1_000_000).is("Connections of one /24 of IPv4 or /64 of IPv6; unset, loopback has any number"),
-    rate("accept-rate", |it| &mut it.accept_rate, 1, 1_000_000).is("Connections accepted in a second"),
-    time("first-byte-time", |it| &mut it.first_byte_time, 10 * MS, 86_400 * S).is("How long a new connection may stay without a byte"),
-    time("idle-time", |it| &mut it.idle_time, 10 * MS, 86_400 * S).is("How long any accepted connection may stay without a byte"),
-    time("handshake-time", |it| &mut it.handshake_time, 10 * MS, 600 * S).is("How long a stream may take until it is a connection (PROXY header and TLS)"),
-    time("close-time", |it| &mut it.close_time, 10 * MS, 3_600 * S).is("How long a connection that was closed waits for its peer to take what is left"),
-    bytes("unsent", |it| &mut it.unsent, 64 * KIB, GIB).is("Bytes that wait to be sent on one connection"),
+    count(
+        "table-elements",
+        |it| &mut it.table_elements,
+        1_000,
+        10_000_000,
+    )
+    .is("Elements of all tables of one instance"),
+    time("callback-time", |it| &mut it.callback_time, MS, 60 * S)
+        .is("Processor time of one callback"),
+    time("setup-time", |it| &mut it.setup_time, 10 * MS, 600 * S)
+        .is("Processor time to start, to configure, to save and to restore one, each"),
+    rate("cpu-share", |it| &mut it.cpu_share, 1, 100)
+        .is("Percent of a worker that it has before it takes turns with others there"),
+    count("connections", |it| &mut it.connections, 1, 50_000)
+        .is("Connections and datagram sockets of one instance"),
+    some(
+        "connections-per-peer",
+        |it| &mut it.connections_per_peer,
+        1,
+        1_000_000,
+    )
+    .is("Connections of one address; unset, loopback has any number"),
+    some(
+        "connections-per-prefix",
+        |it| &mut it.connections_per_prefix,
+        1,
+        1_000_000,
+    )
+    .is("Connections of one /24 or /64; unset, loopback has any number"),
+    rate("accept-rate", |it| &mut it.accept_rate, 1, 1_000_000)
+        .is("Connections accepted in a second"),
+    time(
+        "first-byte-time",
+        |it| &mut it.first_byte_time,
+        10 * MS,
+        86_400 * S,
+    )
+    .is("How long a new connection may stay without a byte"),
+    time("idle-time", |it| &mut it.idle_time, 10 * MS, 86_400 * S)
+        .is("How long any accepted connection may stay without a byte"),
+    time(
+        "handshake-time",
+        |it| &mut it.handshake_time,
+        10 * MS,
+        600 * S,
+    )
+    .is("How long a PROXY header and the handshake of TLS may take together"),
+    time("close-time", |it| &mut it.close_time, 10 * MS, 3_600 * S)
+        .is("How long one that was closed waits for its peer to take what is left"),
+    bytes("unsent", |it| &mut it.unsent, 64 * KIB, GIB)
+        .is("Bytes that wait to be sent on one connection"),
     bytes("datagram", |it| &mut it.datagram, 1, 65_527).is("Bytes of one datagram that are taken"),
-    count("datagram-batch", |it| &mut it.datagram_batch, 1, 64).is("Datagrams that one call brings"),
-    count("connects", |it| &mut it.connects, 1, 50_000).is("Outbound connections of one instance that are being made at once"),
-    rate("connect-rate", |it| &mut it.connect_rate, 1, 1_000_000).is("Outbound connections that are begun in a second, on each worker"),
-    time("connect-time", |it| &mut it.connect_time, 10 * MS, 3_600 * S).is("How long an outbound connection may take, look-up included"),
+    count("datagram-batch", |it| &mut it.datagram_batch, 1, 64)
+        .is("Datagrams that one call brings"),
+    count("connects", |it| &mut it.connects, 1, 50_000)
+        .is("Outbound connections of one instance that are being made at once"),
+    rate("connect-rate", |it| &mut it.connect_rate, 1, 1_000_000)
+        .is("Outbound connections that are begun in a second, on each worker"),
+    time(
+        "connect-time",
+        |it| &mut it.connect_time,
+        10 * MS,
+        3_600 * S,
+    )
+    .is("How long an outbound connection may take, look-up included"),
     count("listeners", |it| &mut it.listeners, 1, 1_000).is("Listeners of the service"),
-    count("operations", |it| &mut it.operations, 1, 10_000_000).is("Operations in flight of one instance, timers included"),
+    count("operations", |it| &mut it.operations, 1, 10_000_000)
+        .is("Operations in flight of one instance, timers included"),
     count("timers", |it| &mut it.timers, 1, 10_000_000).is("Timers of one instance"),
-    count("handles", |it| &mut it.handles, 100, 1_000_000).is("Handles of one instance beside those of connections and sessions: groups, files, directories, metrics"),
-    count("memberships", |it| &mut it.memberships, 1, 100_000_000).is("Memberships in groups of one instance"),
-    bytes("hostcall-bytes", |it| &mut it.hostcall_bytes, 64 * KIB, GIB).is("Bytes that one call from the plugin brings in"),
-    rate("log-lines", |it| &mut it.log_lines, 1, 1_000_000).is("Log lines a second of one instance"),
-    count("metric-series", |it| &mut it.metric_series, 1, 1_000_000).is("Series of the plugin's metrics that have labels"),
+    count("handles", |it| &mut it.handles, 100, 1_000_000)
+        .is("Handles of one instance beside those of connections: groups, files, ..."),
+    count("memberships", |it| &mut it.memberships, 1, 100_000_000)
+        .is("Memberships in groups of one instance"),
+    bytes("hostcall-bytes", |it| &mut it.hostcall_bytes, 64 * KIB, GIB)
+        .is("Bytes that one call from the plugin brings in"),
+    rate("log-lines", |it| &mut it.log_lines, 1, 1_000_000)
+        .is("Log lines a second of one instance"),
+    count("metric-series", |it| &mut it.metric_series, 1, 1_000_000)
+        .is("Series of the plugin's metrics that have labels"),
     count("open-files", |it| &mut it.open_files, 1, 1_000_000).is("Open files of one instance"),
-    bytes("storage-bytes", |it| &mut it.storage_bytes, MIB, 4 * GIB).is("Bytes that file operations of one instance hold"),
-    bytes("config-bytes", |it| &mut it.config_bytes, KIB, 64 * MIB).is("Bytes of the config that the plugin gets"),
-    bytes("component-bytes", |it| &mut it.component_bytes, KIB, 128 * MIB).is("Bytes of the component"),
-    time("compile-time", |it| &mut it.compile_time, 10 * MS, 3_600 * S).is("How long the component may take to compile"),
+    bytes("storage-bytes", |it| &mut it.storage_bytes, MIB, 4 * GIB)
+        .is("Bytes that file operations of one instance hold"),
+    bytes("config-bytes", |it| &mut it.config_bytes, KIB, 64 * MIB)
+        .is("Bytes of the config that the plugin gets"),
+    bytes(
+        "component-bytes",
+        |it| &mut it.component_bytes,
+        KIB,
+        128 * MIB,
+    )
+    .is("Bytes of the component"),
+    time(
+        "compile-time",
+        |it| &mut it.compile_time,
+        10 * MS,
+        3_600 * S,
+    )
+    .is("How long the component may take to compile"),
 ];
 
 /// Reads the limits that are set.
@@ -232,16 +299,13 @@ impl fmt::Display for Known {
 /// Returns the names, defaults, ranges and meanings of all limits, for people.
 pub(crate) fn table() -> String {
     let mut defaults = Limits::default();
-    let width = keys().iter().map(|key| key.len()).max().unwrap_or(0);
     let mut table = String::new();
     for limit in LIMITS {
         let (least, most) = limit.bounds();
         let default = limit.show(limit.value(&mut defaults));
         let range = format!("{} to {}", limit.show(least), limit.show(most));
-        table.push_str(&format!(
-            "  {:width$}  {default:>8}  {range}\n  {:width$}            {}\n",
-            limit.key, "", limit.about
-        ));
+        let (key, about) = (limit.key, limit.about);
+        table.push_str(&format!("{key}: {default} ({range})\n    {about}\n"));
     }
     table
 }

@@ -350,19 +350,24 @@ impl Lane {
         }
     }
 
+    /// Has it pay for time that it had just now.
     fn charge(&self, time: Duration, now: Instant) {
-        self.add_credit(now);
-        let left = self.credit.get().saturating_sub(nanoseconds(time));
+        // What came back while it had the time is a part of the sum, and what came back before is no more than the burst.
+        self.add_credit(now.checked_sub(time).unwrap_or(now));
+        self.credited.set(now);
+        let earned = nanoseconds(time) / 100 * i64::from(self.share);
+        let left = self.credit.get() + earned - nanoseconds(time);
         self.credit.set(left.max(-nanoseconds(DEBT)));
     }
 
     fn has_credit(&self, now: Instant) -> bool {
         self.add_credit(now);
-        self.credit.get() > 0
+        self.credit.get() > 0 || self.share >= 100
     }
 
     fn add_credit(&self, now: Instant) {
-        let passed = now.saturating_duration_since(self.credited.replace(now));
+        let passed = now.saturating_duration_since(self.credited.get());
+        self.credited.set(now.max(self.credited.get()));
         let more = nanoseconds(passed) / 100 * i64::from(self.share);
         let credit = self.credit.get().saturating_add(more);
         self.credit.set(credit.min(nanoseconds(BURST)));
@@ -514,17 +519,21 @@ mod tests {
     fn credit_comes_back_at_the_rate_of_the_share_up_to_the_burst() {
         let (turns, _) = turns();
         let start = Instant::now();
+        // Of 20 ms that it had, and so many after them.
         for (share, milliseconds, expected) in [
-            (25, 40, 0),
+            (25, 0, -5),
+            (25, 20, 0),
+            (25, 40, 5),
             (25, 80, 10),
-            (100, 15, 5),
+            (100, 0, 10),
             (100, 10_000, 10),
-            (1, 1000, 0),
+            (50, 0, 0),
         ] {
             let lane = lane(&turns, share);
             lane.credited.set(start);
-            lane.charge(Duration::from_millis(20), start);
-            lane.add_credit(start + Duration::from_millis(milliseconds));
+            let end = start + Duration::from_millis(20);
+            lane.charge(Duration::from_millis(20), end);
+            lane.add_credit(end + Duration::from_millis(milliseconds));
             assert_eq!(
                 lane.credit.get(),
                 expected * 1_000_000,
@@ -533,9 +542,10 @@ mod tests {
         }
         let lane = lane(&turns, 10);
         lane.credited.set(start);
-        lane.charge(Duration::from_secs(60), start);
-        assert!(!lane.has_credit(start + Duration::from_millis(1000)));
-        assert!(lane.has_credit(start + Duration::from_millis(1001)));
+        let end = start + Duration::from_secs(60);
+        lane.charge(Duration::from_secs(60), end);
+        assert!(!lane.has_credit(end + Duration::from_millis(1000)));
+        assert!(lane.has_credit(end + Duration::from_millis(1001)));
     }
 
     #[test]
