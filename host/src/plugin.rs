@@ -147,7 +147,9 @@ impl Plugin {
             let _late = sender.send(Self::compile(&engine, &file, &bytes, manifest, &exports));
         };
         let path = path.to_owned();
-        let thread = thread::Builder::new().name("compile".to_owned());
+        let thread = thread::Builder::new()
+            .name("compile".to_owned())
+            .stack_size(COMPILER_STACK);
         if let Err(error) = thread.spawn(compile) {
             return Err(LoadError::NoThread { path, error });
         }
@@ -239,6 +241,9 @@ impl Plugin {
         })
     }
 }
+
+/// Bytes of the stack of a thread that compiles: 8 MiB, as the main thread has them.
+const COMPILER_STACK: usize = 8 << 20;
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,6 +1,6 @@
 //! `[service.limits]`, and `--limit`: the keys of [`Limits`], one line for each.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
     reader::Section,
@@ -311,7 +311,7 @@ pub(crate) fn table() -> String {
 }
 
 /// Returns every limit as it is in force, by its name.
-pub(crate) fn in_force(limits: &Limits) -> Vec<(&'static str, String)> {
+pub(crate) fn in_force(limits: &Limits) -> BTreeMap<&'static str, String> {
     let mut limits = limits.clone();
     let each = LIMITS.iter();
     each.map(|limit| (limit.key, limit.show(limit.value(&mut limits))))
