@@ -257,7 +257,7 @@ impl LimitSetting {
     /// Reads `NAME=VALUE`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some((name, value)) = text.split_once('=') else {
-            return Err(format!("expected NAME=VALUE; {}", Known));
+            return Err(format!("expected NAME=VALUE; {Known}"));
         };
         let Some(limit) = LIMITS.iter().find(|limit| limit.key == name) else {
             let name = name.escape_debug().to_string();
