@@ -20,6 +20,7 @@ mod check;
 mod completions;
 mod exec;
 mod inspect;
+mod limit;
 mod outward;
 mod run;
 mod serve;

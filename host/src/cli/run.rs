@@ -6,16 +6,15 @@ use anyhow::bail;
 
 use crate::{
     admin::{self, Admin, Taken},
-    cli::{Mistake, outward::Outward},
+    cli::{Mistake, limit, outward::Outward},
     config::{
-        DirectoryConfig, HostConfig, LEAST_MEMORY, Secret, ServiceConfig, service_name,
-        text::parse_size,
+        DirectoryConfig, HostConfig, LEAST_MEMORY, Secret, ServiceConfig, limits::LimitSetting,
+        service_name, text::parse_size,
     },
     daemon::confinement::Confinement,
     endpoint::{Direction, Endpoint, EndpointError},
     files::FileGrant,
     grants::ConnectGrant,
-    limits::Limits,
     manifest::{Isolation, parse_duration, typed},
     metrics,
     serve::{self, Source},
@@ -101,6 +100,10 @@ pub(crate) struct Run {
     /// Let the plugin let people in who do not say who they are
     #[arg(long)]
     anonymous: bool,
+
+    /// Set a limit of the service, as memory=64MiB; repeat it for others. --help lists them
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit::Setting, hide_possible_values = true, long_help = limit::long_help())]
+    limits: Vec<LimitSetting>,
 
     /// How many instances there are: one per worker thread, one per service, or one per connection [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
@@ -224,7 +227,7 @@ impl Run {
             name_servers: self.outward.name_servers.clone(),
             tls: self.outward.tls_settings(),
             settings: typed(&self.set),
-            limits: Limits::default(),
+            limits: limit::limits(&self.limits)?,
             watch: self.watch,
         })
     }

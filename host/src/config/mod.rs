@@ -13,7 +13,7 @@ mod service;
 
 mod keys;
 
-mod limits;
+pub(crate) mod limits;
 
 mod file;
 

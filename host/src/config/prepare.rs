@@ -123,7 +123,7 @@ pub(crate) fn prepare_with(
 ) -> Result<Prepared, Vec<Fault>> {
     let plugin = match plugin {
         Some(plugin) => Ok(plugin.clone()),
-        None => Plugin::load(engine, &config.plugin).map(Arc::new),
+        None => Plugin::load_within(engine, &config.plugin, &config.limits).map(Arc::new),
     };
     let plugin = match plugin {
         Ok(plugin) => plugin,
@@ -149,6 +149,10 @@ pub(crate) fn prepare_with(
     let settings = manifest.settings(&config.settings);
     let settings = settings.map_err(|wrong| faults.extend(wrong.into_iter().map(setting_fault)));
     let opened = open(config, &service, Some(manifest), effort, &mut faults);
+    let settings = settings.map(|settings| serde_json::Value::Object(settings).to_string());
+    if let Ok(settings) = &settings {
+        faults.extend(too_long(settings, config));
+    }
     let (Ok(settings), true) = (settings, faults.is_empty()) else {
         return Err(faults);
     };
@@ -168,7 +172,7 @@ pub(crate) fn prepare_with(
             },
             protocol: Protocol::Plugin {
                 plugin,
-                config: serde_json::Value::Object(settings).to_string().into(),
+                config: settings.into(),
             },
             listen,
             isolation,
@@ -264,6 +268,16 @@ fn digest_of_file(path: &Path) -> Option<[u8; 32]> {
     Some(digest_of(&content))
 }
 
+/// Returns what is wrong with a config that the plugin gets, if it is longer than the limit.
+fn too_long(settings: &str, config: &ServiceConfig) -> Option<Fault> {
+    let most = config.limits.config_bytes;
+    let message = format!(
+        "the plugin's config has {} bytes; `config-bytes` allows {most}",
+        settings.len()
+    );
+    (settings.len() > most).then(|| Fault::new(Part::Settings, message))
+}
+
 fn isolation(config: &ServiceConfig, manifest: &Manifest, faults: &mut Vec<Fault>) -> Isolation {
     let isolation = config
         .isolation
@@ -306,6 +320,11 @@ fn listeners(
                 "say where with listen = [\"tcp://127.0.0.1:7000\"]",
             ));
         }
+    }
+    let most = config.limits.listeners;
+    if listen.len() > most {
+        let message = format!("{} listeners; `listeners` allows {most}", listen.len());
+        faults.push(Fault::new(Part::Service, message));
     }
     for (index, endpoint) in listen.iter().enumerate() {
         let part = match config.listen.is_empty() {

@@ -262,6 +262,12 @@ label! {
         HandshakeTime = "handshake-time",
         /// Operations in flight.
         Operations = "operations",
+        /// Timers.
+        Timers = "timers",
+        /// Outbound connections that are being made.
+        Connects = "connects",
+        /// Outbound connections in a second.
+        ConnectRate = "connect-rate",
         /// Memberships in groups.
         Memberships = "memberships",
         /// Open files and directories.

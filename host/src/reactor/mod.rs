@@ -5,6 +5,8 @@
 
 mod worker;
 
+mod turns;
+
 mod handler;
 
 mod connection;
@@ -52,6 +54,7 @@ pub use handler::{
 pub(crate) use holdings::Found;
 pub use holdings::{Holdings, Program};
 pub(crate) use listener::{Accepted, Acceptor};
+pub(crate) use turns::{Lane, tick};
 pub use worker::Worker;
 pub(crate) use worker::{WorkerHandle, abort_on_panic};
 

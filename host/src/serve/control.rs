@@ -385,9 +385,10 @@ impl Server {
 impl Job {
     async fn run(self, component: Vec<u8>, file: &Path) -> Result<New, Refusal> {
         let (engine, path) = (self.engine.clone(), file.to_owned());
+        let limits = self.made.config.limits.clone();
         let compile = move || {
             let digest = digest_of(&component);
-            (Plugin::of(&engine, &path, &component), digest)
+            (Plugin::of(&engine, &path, component, &limits), digest)
         };
         // Compiling takes up to seconds.
         let compiled = tokio::task::spawn_blocking(compile).await;

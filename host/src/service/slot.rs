@@ -34,7 +34,7 @@ use crate::{
     },
     plugin::Plugin,
     reactor::{
-        Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
+        Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Lane, Origin, Program, Worker,
         WorkerHandle, establish,
     },
     transport::{
@@ -53,6 +53,8 @@ thread_local! {
 pub(super) struct Slot {
     worker: Rc<Worker>,
     pub(super) program: Arc<Program>,
+    /// The service's part in the worker's time.
+    lane: Rc<Lane>,
     pub(super) meters: Arc<Meters>,
     /// What the plugin's instances have counted up to now; none for a native protocol. With isolation `connection` all of one version count here.
     table: RefCell<Option<Rc<Table>>>,
@@ -71,6 +73,8 @@ pub(super) struct Slot {
     pub(super) backoff: Backoff,
     /// The service goes away: an instance that breaks is not replaced.
     pub(super) leaving: Cell<bool>,
+    /// How long it took to make the first instance.
+    first_setup: Cell<Option<Duration>>,
     /// The connections limit was reached and said so.
     full: Cell<bool>,
 }
@@ -96,6 +100,7 @@ impl Slot {
         let pool = door.pool.clone();
         let slot = Rc::new(Self {
             worker: worker.clone(),
+            lane: worker.lane(&program),
             program,
             meters,
             alone: pool.map(Alone::new),
@@ -108,6 +113,7 @@ impl Slot {
             acceptors: RefCell::default(),
             establishing: Establishing::default(),
             backoff: Backoff::default(),
+            first_setup: Cell::new(None),
             leaving: Cell::new(false),
             full: Cell::new(false),
         });
@@ -230,7 +236,7 @@ impl Slot {
             }
             Sockets::One => self.clone().spread(listener, workers.to_vec()),
         };
-        let task = tokio::task::spawn_local(acceptor.run(stop, pause, take));
+        let task = tokio::task::spawn_local(acceptor.run(stop, pause, self.lane.clone(), take));
         self.acceptors.borrow_mut().push((url, task));
         Ok(())
     }
@@ -344,6 +350,7 @@ impl Slot {
         let deadline = self.establishing.settle(deadline).await;
         let all = self.all();
         for Running { holdings, .. } in &all {
+            holdings.turn().await;
             if let Some(handler) = holdings.handler() {
                 handler.draining(deadline);
             }
@@ -388,6 +395,10 @@ impl Slot {
             self.worker.clone(),
             self.meters.clone(),
         );
+        if let Some(took) = self.first_setup.get() {
+            holdings.quick_setup(took);
+        }
+        let start = Instant::now();
         let made = match &*self.protocol.borrow() {
             Protocol::Plugin { plugin, config } => {
                 let (plugin, table) = (plugin.clone(), self.next_table(plugin));
@@ -404,7 +415,12 @@ impl Slot {
             }
         };
         match made {
-            Ok(instance) => Ok(Running { holdings, instance }),
+            Ok(instance) => {
+                if self.first_setup.get().is_none() {
+                    self.first_setup.set(Some(start.elapsed()));
+                }
+                Ok(Running { holdings, instance })
+            }
             Err(error) => {
                 holdings.finish(&CloseReason::Trapped);
                 Err(error)
@@ -453,6 +469,14 @@ impl Slot {
             self.program.limits.metric_series,
             self.meters.clone(),
         ))
+    }
+
+    /// Takes a stream in that another worker accepted.
+    fn take_in_turn(self: Rc<Self>, accepted: Accepted, listener: Listener) {
+        tokio::task::spawn_local(async move {
+            self.lane.turn().await;
+            self.take(accepted, &listener);
+        });
     }
 
     /// Takes a stream in: at once, or after what must come before. Returns the task that serves it, unless it is refused.
@@ -705,7 +729,7 @@ impl Slot {
                     if let Some(slot) = Self::find(id)
                         && let Ok(transport) = Transport::from_handed(handed)
                     {
-                        slot.take((transport, addresses), &listener);
+                        slot.take_in_turn((transport, addresses), listener);
                     }
                 }),
                 Err(error) => {

@@ -32,6 +32,7 @@ use super::{
     handler::{CloseReason, Id, SessionKey},
     holdings::Holdings,
     outbox::Outbox,
+    turns::{Lane, Place},
     worker::Worker,
 };
 use crate::{
@@ -77,6 +78,8 @@ pub struct Connection {
     /// The pump is being polled, and need not be woken.
     pumping: Cell<bool>,
     pump: RefCell<Option<Waker>>,
+    /// Where the pump waits for the service's turn.
+    place: Place,
     /// How long no byte has moved, as far as looks now and then can tell.
     idle: Cell<Duration>,
     /// No byte has moved yet.
@@ -291,6 +294,7 @@ impl Connection {
             fate: RefCell::new(None),
             pumping: Cell::new(false),
             pump: RefCell::new(None),
+            place: Place::default(),
             idle: Cell::new(Duration::ZERO),
             fresh: Cell::new(true),
             idle_timeout: Cell::new(None),
@@ -361,6 +365,10 @@ impl Connection {
             self.end(CloseReason::Idle);
         }
         self.idle.set(idle.saturating_add(period));
+    }
+
+    pub(super) fn lane(&self) -> &Rc<Lane> {
+        self.holdings.lane()
     }
 
     pub(super) fn admit_membership(&self) -> bool {

@@ -21,6 +21,7 @@ use crate::{
 impl Connection {
     /// Makes the session and serves the connection until it ends. Returns once the handler was told.
     pub(in crate::reactor) async fn pump(self: Rc<Self>, origin: Origin) {
+        self.holdings.turn().await;
         self.make(&origin);
         self.serve().await;
     }
@@ -47,6 +48,7 @@ impl Connection {
     /// Serves the connection until it ends.
     pub(in crate::reactor) async fn serve(self: Rc<Self>) {
         let reason = std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.holdings.turn().await;
         let transport = self.lose(&reason);
         let holdings = self.holdings.clone();
         if let Some(transport) = transport {
@@ -65,6 +67,7 @@ impl Connection {
                 *pump = Some(cx.waker().clone());
             }
         }
+        self.lane().enter();
         self.pumping.set(true);
         let poll = self.poll_turn(cx);
         self.pumping.set(false);
@@ -83,6 +86,9 @@ impl Connection {
             }
             let step = if !self.blocked.get() && self.outbox.borrow().is_empty() {
                 let had_step = !self.steps.borrow().is_empty();
+                if had_step && self.poll_gate(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 let polled = self.poll_step(cx);
                 if had_step && polled.is_ready() {
                     continue;
@@ -117,6 +123,9 @@ impl Connection {
                 return Poll::Ready(CloseReason::Done);
             }
             if self.congested.get() && self.unsent() <= LOW_WATER {
+                if self.poll_gate(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 self.congested.set(false);
                 self.release_sources(Holds::These(Vec::new()));
                 if let (Some(handler), Some(session)) = (self.holdings.handler(), self.session())
@@ -133,6 +142,9 @@ impl Connection {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
+                if self.poll_gate(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 reads += 1;
                 if self.poll_receive(cx).is_ready() {
                     continue;
@@ -143,6 +155,11 @@ impl Connection {
             }
             return Poll::Pending;
         }
+    }
+
+    /// Ready if it is the service's turn to have its guest called; otherwise the pump is woken when it is.
+    fn poll_gate(&self, cx: &Context<'_>) -> Poll<()> {
+        self.lane().poll_turn(cx, &self.place)
     }
 
     fn is_reading(&self) -> bool {
