@@ -21,6 +21,7 @@ use crate::{
     },
     config::Secrets,
     daemon::confinement::{self, Access, Confinement, Reach},
+    dumps::Dumps,
     engine::Engine,
     grants::{ConnectGrant, Grants},
     inspect,
@@ -83,6 +84,10 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
 
+    /// Write a core dump of the plugin to this folder if it breaks; it holds the plugin's memory, and so what it was told
+    #[arg(long, value_name = "DIR")]
+    coredump: Option<PathBuf>,
+
     #[command(flatten)]
     outward: Outward,
 
@@ -108,7 +113,9 @@ impl Exec {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         // Before there is another thread.
         self.confine();
-        let engine = Engine::new()
+        let dumps = self.coredump.as_deref().map(Dumps::open);
+        let dumps = dumps.transpose().or_mistake()?;
+        let engine = Engine::dumping(dumps.clone())
             .map_err(|error| anyhow!("{error:#}"))
             .context("setting up wasmtime")?;
         let command = self.command(&engine)?;
@@ -121,6 +128,9 @@ impl Exec {
             .build()
             .context("starting the main thread's runtime")?;
         let ended = runtime.block_on(watched(&worker, command, &screen));
+        if let Some(dumps) = dumps {
+            dumps.finish();
+        }
         match ended {
             Ok(code) => Ok(ExitCode::from(code)),
             Err(error) => {
@@ -146,6 +156,9 @@ impl Exec {
         let mut reach = Reach::default();
         reach.allow_system();
         reach.allow_tls(&self.outward.tls_files(), Access::Read);
+        if let Some(coredump) = &self.coredump {
+            reach.allow(coredump, Access::Write);
+        }
         let mut words = self.command.iter();
         let plugin = PathBuf::from(words.next().cloned().unwrap_or_default());
         reach.allow(&plugin, Access::Read);

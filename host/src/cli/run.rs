@@ -114,6 +114,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "URL", value_parser = metrics_endpoint)]
     metrics: Option<Endpoint>,
 
+    /// Write a core dump of a plugin that breaks to this folder, which must be there; the log names the file
+    ///
+    /// It holds the plugin's memory, and so what its clients said: passwords, letters, keys. Only the process's own user can read it. The newest 8 are kept, of 64 MiB together;
+    /// there is at most one in a second, and none of an instance with more than 16 MiB of memory.
+    #[arg(long, value_name = "DIR")]
+    coredump: Option<PathBuf>,
+
     /// The service's name in the output and the log: letters, digits, `-`, `_` and `.` [default: the plugin's name]
     #[arg(long, value_parser = service_name)]
     name: Option<String>,
@@ -150,6 +157,7 @@ impl Run {
             metrics: self.metrics.clone(),
             confinement: self.confinement,
             memory: self.host_memory,
+            coredump: self.coredump.clone(),
             drain_timeout: self.drain_timeout,
             ..HostConfig::default()
         };

@@ -142,6 +142,9 @@ fn read_host(section: &Section<'_>) -> (HostConfig, Vec<SocketAddr>) {
     if let Some(field) = section.field("group") {
         host.group = field.read("\"nethost\"", group);
     }
+    if let Some(field) = section.field("coredump") {
+        host.coredump = field.path("\"/var/lib/nethost/dumps\"");
+    }
     if let Some(field) = section.field("pid-file") {
         host.pid_file = field.path("\"/run/nethost.pid\"");
     }

@@ -23,6 +23,7 @@ pub(super) const HOST: &[&str] = &[
     "metrics",
     "user",
     "group",
+    "coredump",
     "pid-file",
     "confinement",
     "memory",

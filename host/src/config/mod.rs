@@ -77,6 +77,8 @@ pub struct HostConfig {
     pub user: Option<String>,
     /// The group that it becomes. None: the user's.
     pub group: Option<String>,
+    /// The folder for core dumps of plugins. None by default.
+    pub coredump: Option<PathBuf>,
     /// Where the process's id is written.
     pub pid_file: Option<PathBuf>,
     /// Whether the kernel keeps the process from what it was not granted. On by default.
@@ -99,6 +101,7 @@ impl Default for HostConfig {
             metrics: None,
             user: None,
             group: None,
+            coredump: None,
             pid_file: None,
             confinement: Confinement::On,
             memory: None,

@@ -37,6 +37,7 @@ use crate::{
         lock::{LockError, LockFile},
         notify,
     },
+    dumps::{Dumps, DumpsError},
     endpoint::{Endpoint, UnixName},
     engine::Engine,
     files::FileMode,
@@ -74,7 +75,8 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
     }
     // Before there is another thread.
     let confined = source.confine(&host);
-    let engine = Engine::new()
+    let dumps = open_dumps(&host, identity.as_ref())?;
+    let engine = Engine::dumping(dumps.clone())
         .map_err(|error| anyhow::anyhow!("{error:#}"))
         .context("setting up wasmtime")?;
     if let Some(bytes) = host.memory.or_else(memory::default_bound) {
@@ -96,7 +98,29 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the main thread's runtime")?;
-    runtime.block_on(server.run(prepared))
+    let ended = runtime.block_on(server.run(prepared));
+    if let Some(dumps) = dumps {
+        dumps.finish();
+    }
+    ended
+}
+
+/// Opens the folder for core dumps, as whom the process becomes.
+fn open_dumps(
+    host: &HostConfig,
+    identity: Option<&Identity>,
+) -> anyhow::Result<Option<Arc<Dumps>>> {
+    let Some(folder) = &host.coredump else {
+        return Ok(None);
+    };
+    let opened = match identity {
+        Some(identity) => identity.act(|| Dumps::open(folder))?,
+        None => Dumps::open(folder),
+    };
+    match opened {
+        Err(error @ DumpsError::Thread(_)) => Err(error.into()),
+        opened => opened.or_mistake().map(Some),
+    }
 }
 
 /// The services of the process.
@@ -181,6 +205,9 @@ impl Source {
         }
         for path in admin_lock(host).iter().chain(&host.pid_file) {
             reach.allow(path, Access::Remove);
+        }
+        if let Some(coredump) = &host.coredump {
+            reach.allow(coredump, Access::Write);
         }
         let admin = host.admin.clone().map(Endpoint::Unix);
         for endpoint in admin.iter().chain(&host.metrics) {

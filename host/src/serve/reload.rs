@@ -230,6 +230,7 @@ impl Server {
             ("metrics", old.metrics == new.metrics),
             ("user", old.user == new.user),
             ("group", old.group == new.group),
+            ("coredump", old.coredump == new.coredump),
             ("pid-file", old.pid_file == new.pid_file),
             ("confinement", old.confinement == new.confinement),
             ("memory", old.memory == new.memory),

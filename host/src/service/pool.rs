@@ -128,13 +128,14 @@ impl Admission {
             plugin = plugin.manifest.name,
             "at most {most} connections, with an instance each: {bounds}"
         );
-        let engine = Engine::pooling(&PoolSize {
+        let size = PoolSize {
             instances: most.saturating_add(spare),
             memories_each: each.memories,
             tables_each: each.tables,
             memory: limits.memory,
             table_elements: limits.table_elements,
-        });
+        };
+        let engine = Engine::pooling(&size, plugin.dumps.clone());
         let pooled = plugin.load_again(&engine.map_err(PoolError::Engine)?)?;
         let this = Self {
             most,
