@@ -24,7 +24,7 @@ use nethost_tests::{
     disk::Disk,
     host::{Host, Run},
     metrics::Endpoint,
-    places::{guest, plugin},
+    places::{guest, plugin, scratch},
     scripted::{Scripted, Serves as _},
     service::Running,
 };
@@ -89,10 +89,10 @@ fn with_descriptors(run: Run, count: u32) -> Run {
     run.started_by(["sh", "-c", &script, "sh"])
 }
 
-/// Has the plugin write to a client that does not read: more than the kernel takes, and less than the limit of 1 MiB.
+/// Has the plugin write to a client that does not read: more than the kernel takes, which is up to 4 MB (tcp_wmem), and less than a limit of 16 MiB.
 fn stuffed(client: Client) -> Client {
     let mut client = client.with_small_buffer();
-    client.command("fill 900000");
+    client.command("fill 3000000;fill 3000000");
     client
 }
 
@@ -204,7 +204,7 @@ fn a_peer_that_vanished_is_looked_for_by_the_kernel_and_closed_when_idle() {
 fn who_does_not_read_costs_no_more_than_its_limit_and_goes_when_closed() {
     let service = Running::limited(
         Limits {
-            unsent: 1 << 20,
+            unsent: 16 << 20,
             close_time: Duration::from_millis(300),
             ..Limits::default()
         },
@@ -223,7 +223,8 @@ fn who_does_not_read_costs_no_more_than_its_limit_and_goes_when_closed() {
     good.expect("here\n");
     // One more byte than may wait ends one of them.
     let (client, id) = clients.pop().unwrap();
-    plugin.run(&format!("@{id} fill 1000000"));
+    let fill = format!("@{id} fill 4000000;");
+    plugin.run(&fill.repeat(4));
     assert_eq!(plugin.event(&format!("lost {id}")), "limit unsent bytes");
     drop(client);
     for (_, id) in &clients {
@@ -353,12 +354,17 @@ fn without_descriptors_a_plugin_gets_an_error_and_the_next_time_what_it_asked_fo
 
 #[test]
 fn over_its_memory_the_host_takes_no_more_and_keeps_whom_it_has() {
-    let run = Run::of(guest("scripted")).arguments(["--isolation", "service", "--log", "info"]);
-    let run = run.arguments(["--host-memory", "64MiB", "--workers", "1"]);
-    let mut plugin = Scripted::on(run.start());
+    let file = scratch("overload-memory").join("nethost.toml");
+    let guest = guest("scripted");
+    let text = format!(
+        "[host]\nmemory = \"64MiB\"\nworkers = 1\n[[service]]\nname = \"one\"\nplugin = \"{}\"\nlisten = [\"tcp://127.0.0.1:0\"]\nisolation = \"service\"\n[service.limits]\nunsent = \"16MiB\"\n",
+        guest.display()
+    );
+    fs::write(&file, text).unwrap();
+    let mut plugin = Scripted::on(Host::serve(&file, ["--log", "info"], 1));
     plugin.host.logged(&["at most 64 MiB of memory are used"]);
     let mut clients = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..40 {
         clients.push(stuffed(Client::tcp(plugin.host.address())));
     }
     // Each within its own limit, all of them together not within the host's.
