@@ -205,6 +205,8 @@ fn who_does_not_read_costs_no_more_than_its_limit_and_goes_when_closed() {
     let service = Running::limited(
         Limits {
             unsent: 16 << 20,
+            // To make what is written takes a while.
+            callback_time: Duration::from_secs(1),
             close_time: Duration::from_millis(300),
             ..Limits::default()
         },
@@ -223,8 +225,8 @@ fn who_does_not_read_costs_no_more_than_its_limit_and_goes_when_closed() {
     good.expect("here\n");
     // One more byte than may wait ends one of them.
     let (client, id) = clients.pop().unwrap();
-    let fill = format!("@{id} fill 4000000;");
-    plugin.run(&fill.repeat(4));
+    let fill = format!("@{id} fill 4000000");
+    plugin.run(&vec![fill; 4].join(";"));
     assert_eq!(plugin.event(&format!("lost {id}")), "limit unsent bytes");
     drop(client);
     for (_, id) in &clients {
