@@ -85,14 +85,23 @@ impl Plugin {
             reason,
         };
         let bytes = inspect::read(path).map_err(unfit)?;
+        Self::of(engine, path, &bytes)
+    }
+
+    /// Checks and compiles a component that was read already; `path` is what to call it.
+    pub fn of(engine: &Engine, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
+        let unfit = |reason| LoadError::Unfit {
+            path: path.to_owned(),
+            reason,
+        };
         let Description {
             manifest, exports, ..
-        } = inspect::describe(&bytes).map_err(unfit)?;
+        } = inspect::describe(bytes).map_err(unfit)?;
         let manifest = manifest.unwrap_or_else(|| {
             let stem = path.file_stem().unwrap_or_default();
             Manifest::assumed(&stem.to_string_lossy())
         });
-        Self::compile(engine, path, &bytes, manifest, &exports).map_err(|reason| {
+        Self::compile(engine, path, bytes, manifest, &exports).map_err(|reason| {
             LoadError::Refused {
                 path: path.to_owned(),
                 reason,

@@ -15,7 +15,7 @@ use nethost::{
     manifest::Isolation,
     plugin::Plugin,
     reactor::Program,
-    service::{Host, Protocol, Service, ServiceSpec, SwapError, Swapped},
+    service::{Host, Protocol, Service, ServiceSpec, SwapError, SwapOptions, Swapped},
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -111,7 +111,17 @@ impl Running {
 
     /// Swaps the plugin.
     pub fn swap(&self, component: &Path, config: &str) -> Result<Swapped, SwapError> {
-        let swap = self.service.swap(load(component), config.into());
+        self.swap_as(component, config, SwapOptions::default())
+    }
+
+    /// Swaps the plugin in this way.
+    pub fn swap_as(
+        &self,
+        component: &Path,
+        config: &str,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let swap = self.service.swap(load(component), config.into(), options);
         self.runtime.block_on(swap)
     }
 

@@ -92,6 +92,8 @@ pub enum CloseReason {
     Draining,
     /// The instance broke.
     Trapped,
+    /// An operator closed it.
+    Kicked,
 }
 
 /// What an operation came to.

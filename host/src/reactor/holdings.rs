@@ -5,7 +5,10 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -69,6 +72,8 @@ pub struct Holdings {
     last_id: Cell<u64>,
     /// What tells these holdings' TLS tickets from others.
     nonce: [u8; 8],
+    /// What tells them from others of the process, to an operator.
+    serial: u64,
     connections: RefCell<HashMap<Id, Rc<Connection>>>,
     sockets: RefCell<HashMap<Id, Rc<Socket>>>,
     /// Connections that are being made.
@@ -145,6 +150,7 @@ impl Holdings {
             handler: RefCell::new(None),
             last_id: Cell::new(0),
             nonce: nonce(),
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             connections: RefCell::default(),
             sockets: RefCell::default(),
             dialing: Cell::new(0),
@@ -188,6 +194,21 @@ impl Holdings {
     /// Returns how many connections are open.
     pub fn connection_count(&self) -> usize {
         self.connections.borrow().len()
+    }
+
+    /// Returns the number that these holdings alone have in the process.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Returns one of the open connections.
+    pub(crate) fn connection_of(&self, id: Id) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(&id).cloned()
+    }
+
+    /// Returns the ids of the open connections.
+    pub(crate) fn connection_ids(&self) -> Vec<Id> {
+        self.connections.borrow().keys().copied().collect()
     }
 
     /// Returns the open connections.
@@ -813,6 +834,9 @@ const COMPLETIONS_PER_TURN: usize = 64;
 const LOOK_UPS: usize = 16;
 
 /// 64 random bits. Without randomness the tickets of two instances look alike, and a plugin may be told the wrong connection's id.
+/// The serial of the next holdings.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
+
 fn nonce() -> [u8; 8] {
     let mut nonce = [0; 8];
     if let Err(error) = getrandom(&mut nonce, GetRandomFlags::empty()) {

@@ -38,6 +38,7 @@ mod datagram;
 mod peers;
 
 pub use bulk::Extent;
+pub(crate) use connection::ConnectionReport;
 pub use connection::{Connection, TlsRole};
 pub(crate) use datagram::check_batch;
 pub use datagram::{BadBatch, Socket};

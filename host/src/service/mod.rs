@@ -14,6 +14,8 @@ mod pool;
 
 mod rehearsal;
 
+pub(crate) mod remote;
+
 mod slot;
 
 mod supervise;
@@ -38,7 +40,7 @@ use listening::{Listening, Socket};
 use pool::Admission;
 pub use pool::PoolError;
 use slot::Slot;
-pub use swap::{SwapError, Swapped};
+pub use swap::{Policy, SwapError, SwapOptions, Swapped};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, watch};
 

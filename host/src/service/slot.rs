@@ -375,7 +375,7 @@ impl Slot {
     }
 
     /// Returns every instance.
-    fn all(&self) -> Vec<Running> {
+    pub(super) fn all(&self) -> Vec<Running> {
         let alone = self.alone.as_ref().map(|alone| alone.all());
         let mut all = alone.unwrap_or_default();
         all.extend(self.running.borrow().clone());

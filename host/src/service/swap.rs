@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 use super::{
@@ -21,13 +23,59 @@ use crate::{
     plugin::Plugin,
 };
 
+/// What becomes of the connections that are open when the plugin is swapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// They go on with the new version, which takes their state over.
+    #[default]
+    Migrate,
+    /// They finish on the old version, or are closed at the deadline; new ones get the new version.
+    Drain,
+    /// They are closed; new ones get the new version.
+    Close,
+}
+
+/// How to swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwapOptions {
+    /// What becomes of open connections.
+    pub policy: Policy,
+    /// How long a plugin that is busy is waited for, and how long connections may finish on the old version. Default: 30 s, as for a stop.
+    pub deadline: Duration,
+}
+
+impl Default for SwapOptions {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            deadline: Duration::from_secs(30),
+        }
+    }
+}
+
 /// What a swap did.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Swapped {
+    /// The version that was replaced, as its manifest has it.
+    pub from: String,
+    /// The version that is there now.
+    pub to: String,
     /// Sessions that moved.
     pub sessions: usize,
+    /// Sessions that could not move and were closed.
+    pub refused: usize,
+    /// Sessions that are on the old version still.
+    pub left_behind: usize,
+    /// Bytes of state that moved.
+    pub state_bytes: u64,
     /// The longest time that a worker stood still.
+    #[serde(serialize_with = "seconds")]
     pub pause: Duration,
+}
+
+fn seconds<S: Serializer>(pause: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(pause.as_secs_f64())
 }
 
 /// Why a swap did not happen; the old version goes on.
@@ -62,7 +110,12 @@ enum Decision {
 
 impl Service {
     /// Swaps the plugin. On an error everything is as it was.
-    pub async fn swap(&self, plugin: Arc<Plugin>, config: Arc<str>) -> Result<Swapped, SwapError> {
+    pub async fn swap(
+        &self,
+        plugin: Arc<Plugin>,
+        config: Arc<str>,
+        _options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
         let protocol = Protocol::Plugin { plugin, config };
         let _alone = self.swapping.lock().await;
         let staged = self.stage(&protocol).await;
@@ -172,6 +225,7 @@ impl Slot {
             Ok((_, restored)) => Ok(Swapped {
                 sessions: restored.session_count(),
                 pause: started.elapsed(),
+                ..Swapped::default()
             }),
             Err(_) => Err(()),
         };

@@ -6,6 +6,8 @@
 
 mod pump;
 
+mod report;
+
 mod steps;
 
 use std::{
@@ -18,6 +20,8 @@ use std::{
 };
 
 use bytes::Bytes;
+pub(crate) use report::ConnectionReport;
+use report::Tally;
 pub(crate) use steps::ListenerTls;
 pub use steps::TlsRole;
 use steps::{Intake, Steps};
@@ -87,6 +91,7 @@ pub struct Connection {
     groups: RefCell<BTreeMap<usize, Weak<Group>>>,
     /// Operations that end with this connection.
     operations: RefCell<BTreeSet<Id>>,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -294,6 +299,7 @@ impl Connection {
             moved_closing: Cell::new(0),
             groups: RefCell::default(),
             operations: RefCell::default(),
+            tally: Tally::default(),
         })
     }
 

@@ -180,7 +180,7 @@ impl Connection {
                     self.reading.set(Reading::Ended);
                     handler.read_closed(self, session);
                 } else {
-                    self.holdings.meters().received.add(data.len() as u64);
+                    self.count_received(data.len() as u64);
                     handler.data_received(self, session, data);
                     // Much is not worth joining to more: sent now, it is still in the processor's cache, and so is the buffer for
                     // the next connection.
@@ -223,7 +223,7 @@ impl Connection {
             match ready!(written) {
                 Ok(count) => {
                     outbox.advance(count, &mut self.worker.pool());
-                    self.holdings.meters().sent.add(count as u64);
+                    self.count_sent(count as u64);
                     self.moved();
                 }
                 Err(error) => {
@@ -305,7 +305,9 @@ impl Connection {
                 let shut = transport.poll_shutdown_write(&mut Context::from_waker(Waker::noop()));
                 (!matches!(shut, Poll::Ready(Err(_)))).then_some(transport)
             }
-            CloseReason::Idle | CloseReason::Draining if transport.tls().is_some() => {
+            CloseReason::Idle | CloseReason::Draining | CloseReason::Kicked
+                if transport.tls().is_some() =>
+            {
                 // To the peer it must not look like an attack (RFC 8446, section 6.1); it leaves if it can at once.
                 let _tried = transport.poll_shutdown_write(&mut Context::from_waker(Waker::noop()));
                 None

@@ -354,7 +354,7 @@ impl Connection {
         };
         let moved = transfer.moved() - before;
         if moved > 0 {
-            self.holdings.meters().sent.add(moved);
+            self.count_sent(moved);
             self.moved();
             if self.phase.get() == Phase::Closing {
                 self.moved_while_closing(moved);
@@ -478,7 +478,7 @@ impl Connection {
                     let before = receive.transfer.moved();
                     let polled = receive.poll(transport, cx);
                     let moved = receive.transfer.moved() - before;
-                    self.holdings.meters().received.add(moved);
+                    self.count_received(moved);
                     if moved > 0 {
                         self.moved();
                     }
@@ -514,7 +514,7 @@ impl Connection {
             if count == 0 {
                 return Poll::Ready(Ok(true));
             }
-            self.holdings.meters().received.add(count as u64);
+            self.count_received(count as u64);
             self.moved();
         }
         Poll::Ready(Ok(false))
