@@ -302,7 +302,7 @@ impl Source {
         }
         let (services, loading): (Vec<_>, _) = match self {
             // The plugin may be replaced.
-            Self::Flags(config) if host.watch => (vec![&**config], Loading::Again),
+            Self::Flags(config) if config.watch => (vec![&**config], Loading::Again),
             Self::Flags(config) => (vec![&**config], Loading::Once),
             Self::File { path, config } => {
                 reach.allow(path, Access::Reread);
