@@ -19,7 +19,7 @@ use crate::{
 pub(crate) enum Loading {
     /// Flags: the plugin stays as it is.
     Once,
-    /// A file, which SIGHUP reads again, and takes up what was replaced.
+    /// A file, which SIGHUP reads again, and takes up what was replaced; or a plugin that is watched.
     Again,
 }
 

@@ -301,6 +301,8 @@ impl Source {
             reach.allow_listener(endpoint);
         }
         let (services, loading): (Vec<_>, _) = match self {
+            // The plugin may be replaced.
+            Self::Flags(config) if config.watch => (vec![&**config], Loading::Again),
             Self::Flags(config) => (vec![&**config], Loading::Once),
             Self::File { path, config } => {
                 reach.allow(path, Access::Reread);
