@@ -15,7 +15,7 @@
 //! * [`files`], [`storage`]: files and directories that the operator granted.
 //! * [`accounts`]: users that the operator named, and how their passwords are verified.
 //! * [`metrics`]: what is counted, and the endpoint that tells it, with health and readiness.
-//! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
+//! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets. `checkpoints`: where the time is looked at in its code.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `watch`: what came from files (certificates, users) is loaded again when they change.
 //! * `daemon`: readiness, giving up root, pid file: what a service manager expects.
@@ -58,6 +58,8 @@ pub mod metrics;
 pub mod engine;
 
 pub mod plugin;
+
+mod checkpoints;
 
 pub mod instance;
 

@@ -14,6 +14,7 @@ use crate::{
         command_handler, datagram_handler, deferred_handler, handler, session_swap_handler,
         swap_handler,
     },
+    checkpoints,
     engine::Engine,
     inspect::{self, Description, Unfit},
     instance::State,
@@ -134,7 +135,8 @@ impl Plugin {
         exports: &[String],
     ) -> wasmtime::Result<Self> {
         let started = Instant::now();
-        let component = Component::from_binary(engine.wasmtime(), bytes)?;
+        let component = checkpoints::insert(bytes)?;
+        let component = Component::from_binary(engine.wasmtime(), &component)?;
         let pre = engine.linker().instantiate_pre(&component)?;
         tracing::debug!(plugin = manifest.name, elapsed = ?started.elapsed(), "compiled");
         let has = |interface: &str| {
