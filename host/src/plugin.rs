@@ -15,6 +15,7 @@ use crate::{
         swap_handler,
     },
     checkpoints,
+    dumps::Dumps,
     engine::Engine,
     inspect::{self, Description, Unfit},
     instance::State,
@@ -29,6 +30,8 @@ pub struct Plugin {
     pub manifest: Manifest,
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: ExportIndices,
+    /// Where core dumps go.
+    pub(crate) dumps: Option<Arc<Dumps>>,
     /// What it was made from, if it may have to be compiled again for a pool.
     source: Option<Source>,
 }
@@ -174,6 +177,7 @@ impl Plugin {
             manifest,
             pre,
             exports,
+            dumps: engine.dumps().cloned(),
             source,
         })
     }

@@ -12,6 +12,7 @@
 //! * [`full`]: a listener that keeps who connects waiting.
 //! * [`golden`]: files that are wrong, and what is said of them.
 //! * [`names`]: a name server that answers what it is told to.
+//! * [`soak`]: every guest that misbehaves at once, next to a good one.
 //! * [`places`]: where the host's program, plugins and guests are.
 //! * [`random`]: the same numbers at every run.
 
@@ -28,6 +29,7 @@ pub mod places;
 pub mod random;
 pub mod scripted;
 pub mod service;
+pub mod soak;
 pub mod tls;
 
 use std::time::Duration;
