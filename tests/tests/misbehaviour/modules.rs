@@ -243,7 +243,7 @@ fn a_module_by_hand_ends_alone() {
             continue;
         }
         let component = write(&folder, name, change);
-        let pair = Pair::of(&component, &LINES.replace(", \"udp://127.0.0.1:0\"", ""));
+        let pair = Pair::of(&component, ONE_LISTENER);
         let neighbour = pair.neighbour();
         for round in 1..=3 {
             let mut client = pair.bad();

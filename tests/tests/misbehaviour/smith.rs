@@ -108,7 +108,7 @@ fn generated(random: &mut Random) -> Vec<u8> {
         .collect();
     let component = wasm_smith::Component::arbitrary(&mut Unstructured::new(&bytes));
     component
-        .map(|mut component| component.to_bytes())
+        .map(|component| component.to_bytes())
         .unwrap_or_default()
 }
 
