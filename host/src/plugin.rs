@@ -19,6 +19,7 @@ use crate::{
         command_handler, datagram_handler, deferred_handler, handler, session_swap_handler,
         swap_handler,
     },
+    checkpoints,
     dumps::Dumps,
     engine::Engine,
     inspect::{self, Description, Unfit},
@@ -216,7 +217,8 @@ impl Plugin {
         exports: &[String],
     ) -> wasmtime::Result<Self> {
         let started = Instant::now();
-        let component = Component::from_binary(engine.wasmtime(), bytes)?;
+        let component = checkpoints::insert(bytes)?;
+        let component = Component::from_binary(engine.wasmtime(), &component)?;
         let pre = engine.linker().instantiate_pre(&component)?;
         tracing::debug!(plugin = manifest.name, elapsed = ?started.elapsed(), "compiled");
         let has = |interface: &str| {

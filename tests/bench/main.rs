@@ -7,6 +7,7 @@ mod boundary;
 mod disk;
 mod idle;
 mod load;
+mod misbehaviour;
 mod send_file;
 mod server;
 mod stats;
@@ -30,6 +31,8 @@ enum What {
     Boundary(boundary::Options),
     /// How long an echo takes beside a plugin on the same worker that moves 100 MB/s to and from files
     Disk(disk::Options),
+    /// The worst delay of an echo beside a guest on the same worker that does what it must not
+    Misbehaviour(misbehaviour::Options),
     /// A file through `send-file`, against nginx's sendfile
     SendFile(send_file::Options),
     /// UDP: packets a second of the echo plugin against a plain native echo with recvmmsg and sendmmsg
@@ -49,6 +52,7 @@ fn main() -> anyhow::Result<()> {
     match Bench::parse().what {
         What::Boundary(options) => boundary::run(&options),
         What::Disk(options) => disk::run(&options),
+        What::Misbehaviour(options) => misbehaviour::run(&options),
         What::SendFile(options) => send_file::run(&options),
         What::Udp(options) => udp::run(&options),
         What::Serve(options) => server::run(&options),

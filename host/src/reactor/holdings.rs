@@ -825,8 +825,9 @@ impl Holdings {
             // Only what waits now, and not too much of it: a plugin that slices its work with `after(0)`, and one that has many timers, let
             // the others have their turn.
             let waiting = self.outcomes.borrow().len().min(COMPLETIONS_PER_TURN);
+            let began = Instant::now();
             for _ in 0..waiting {
-                if !self.lane.may_run() {
+                if began.elapsed() >= TIME_PER_TURN || !self.lane.may_run() {
                     break;
                 }
                 let decided = self.outcomes.borrow_mut().pop_front();
@@ -839,6 +840,9 @@ impl Holdings {
                 let Some((deadline, id)) = self.due(now).filter(|_| self.lane.may_run()) else {
                     break;
                 };
+                if began.elapsed() >= TIME_PER_TURN {
+                    break;
+                }
                 self.timers.borrow_mut().remove(&(deadline, id));
                 self.complete(id, Ok(Value::Nothing));
             }
@@ -897,6 +901,10 @@ impl Drop for Dialing<'_> {
 
 /// Completions of one instance before the other tasks of the worker get their turn.
 const COMPLETIONS_PER_TURN: usize = 64;
+
+/// Time of one instance's completions before the other tasks of the worker get their turn, less than which the last one began: 10 ms. Sixty-four that each take what a
+/// callback may take would be three seconds.
+const TIME_PER_TURN: Duration = Duration::from_millis(10);
 
 /// Look-ups of one instance that ask a name server at a time; further ones wait, so that slow ones of one service leave some for the others.
 const LOOK_UPS: usize = 16;
