@@ -75,6 +75,7 @@ pub(super) const LIMITS: &[Limit] = &[
         10 * MS,
         600 * S,
     ),
+    time("probation", |it| &mut it.probation, MS, 3_600 * S),
 ];
 
 /// Reads the limits that are set.

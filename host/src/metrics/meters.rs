@@ -364,6 +364,13 @@ pub struct Meters {
     pub(crate) logins: Counters<Login, { Login::NAMES.len() }>,
     pub(crate) instances_made: Counter,
     pub(crate) swaps: Counter,
+    /// New versions that broke on probation.
+    pub(crate) swaps_undone: Counter,
+    pub(crate) swap_moved: Counter,
+    pub(crate) swap_refused: Counter,
+    pub(crate) swap_left_behind: Counter,
+    pub(crate) swap_state_bytes: Counter,
+    pub(crate) swap_pause_nanoseconds: Counter,
     /// Values of a plugin's metrics that are not numbers to sum, or would take a sum back.
     pub(crate) values_ignored: Counter,
 }
@@ -440,6 +447,12 @@ impl Meters {
             logins,
             instances_made,
             swaps,
+            swaps_undone,
+            swap_moved,
+            swap_refused,
+            swap_left_behind,
+            swap_state_bytes,
+            swap_pause_nanoseconds,
             values_ignored,
         } = other;
         self.received.add(received.value());
@@ -458,6 +471,13 @@ impl Meters {
         self.logins.absorb(logins);
         self.instances_made.add(instances_made.value());
         self.swaps.add(swaps.value());
+        self.swaps_undone.add(swaps_undone.value());
+        self.swap_moved.add(swap_moved.value());
+        self.swap_refused.add(swap_refused.value());
+        self.swap_left_behind.add(swap_left_behind.value());
+        self.swap_state_bytes.add(swap_state_bytes.value());
+        self.swap_pause_nanoseconds
+            .add(swap_pause_nanoseconds.value());
         self.values_ignored.add(values_ignored.value());
     }
 

@@ -27,6 +27,7 @@ use super::{
         Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
     },
     resolver::Resolver,
+    succession::Versions,
     worker::Worker,
 };
 use crate::{
@@ -75,7 +76,7 @@ pub struct Holdings {
     dialing: Cell<usize>,
     /// The connection in whose callback the instance is.
     current: Cell<Option<Id>>,
-    operations: RefCell<HashMap<Id, Operation>>,
+    pub(super) operations: RefCell<HashMap<Id, Operation>>,
     timers: RefCell<BTreeSet<(Instant, Id)>>,
     /// Outcomes that were certain at once; they wait until the callback that started them has returned.
     outcomes: RefCell<VecDeque<(Id, Outcome)>>,
@@ -84,6 +85,7 @@ pub struct Holdings {
     pub(super) logins: Logins,
     /// None unless this is a command.
     pub(super) console: OnceCell<Rc<Console>>,
+    pub(super) versions: Versions,
     changed: Notify,
     ended: Cell<bool>,
     /// Connections that are lost, and whose last bytes are on their way.
@@ -98,9 +100,9 @@ pub struct Holdings {
 }
 
 #[derive(Debug)]
-struct Operation {
-    owner: Option<Id>,
-    work: Work,
+pub(super) struct Operation {
+    pub(super) owner: Option<Id>,
+    pub(super) work: Work,
 }
 
 /// What an operation found, and waits to be taken.
@@ -154,6 +156,7 @@ impl Holdings {
             disk,
             logins: Logins::default(),
             console: OnceCell::new(),
+            versions: Versions::default(),
             changed: Notify::new(),
             ended: Cell::new(false),
             lingering: Cell::new(0),
@@ -185,6 +188,11 @@ impl Holdings {
     /// Returns how many connections are open.
     pub fn connection_count(&self) -> usize {
         self.connections.borrow().len()
+    }
+
+    /// Returns the handler, and the one that sessions have stayed with at a swap, if there is one.
+    pub(crate) fn handlers(&self) -> impl Iterator<Item = Rc<dyn Handler>> {
+        [self.handler(), self.versions.elder()].into_iter().flatten()
     }
 
     /// Returns the open connections.
@@ -242,6 +250,11 @@ impl Holdings {
     /// Notes in whose callback the instance is, so that what it starts is that connection's. Returns what was noted before.
     pub fn enter(&self, connection: Option<Id>) -> Option<Id> {
         self.current.replace(connection)
+    }
+
+    /// Returns what [`Self::enter`] noted last.
+    pub(crate) fn entered(&self) -> Option<Id> {
+        self.current.get()
     }
 
     /// Returns the connection in whose callback the instance is.
@@ -334,13 +347,18 @@ impl Holdings {
 
     /// Counts a membership of a group, unless there are too many.
     pub(crate) fn admit_member(&self) -> bool {
-        let admitted = self.memberships.get() < self.program.limits.memberships;
+        let most = self.program.limits.memberships + self.versions.doubled();
+        let admitted = self.memberships.get() < most;
         if admitted {
             self.memberships.set(self.memberships.get() + 1);
         } else {
             self.meters.limits.count(Limit::Memberships);
         }
         admitted
+    }
+
+    pub(super) fn membership_count(&self) -> usize {
+        self.memberships.get()
     }
 
     pub(super) fn member_left(&self) {
@@ -358,6 +376,8 @@ impl Holdings {
         if *reason == CloseReason::Trapped {
             // The caller may be the handler itself: it holds a reference of its own until it returns.
             self.handler.borrow_mut().take();
+            self.end_probation();
+            self.dismiss_elder();
         }
         for connection in self.connections.borrow().values() {
             connection.end(reason.clone());
@@ -698,7 +718,11 @@ impl Holdings {
         {
             console.note_refusal(&error.message);
         }
-        if let Some(handler) = self.handler() {
+        let handler = match &owner {
+            Some(owner) => owner.handler(),
+            None => self.handler(),
+        };
+        if let Some(handler) = handler {
             handler.completed(owner.as_ref(), id, outcome);
         }
         self.look();
@@ -754,6 +778,8 @@ impl Holdings {
         self.closed().await;
         let handler = self.handler.borrow_mut().take();
         drop(handler);
+        self.end_probation();
+        self.dismiss_elder();
     }
 
     fn due(&self, now: Instant) -> Option<(Instant, Id)> {

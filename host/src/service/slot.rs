@@ -21,6 +21,8 @@ use super::{
     door::{Door, Seat},
     establishing::Establishing,
     listening::{GivenStream, Listener, Socket, Sockets, Source},
+    moving::{Next, Staged},
+    pool::{Admission, Place},
 };
 use crate::{
     endpoint::Security,
@@ -60,9 +62,11 @@ pub(super) struct Slot {
     pub(super) running: RefCell<Option<Running>>,
     door: Arc<Door>,
     /// With isolation `connection`: the instances that have a connection. The one that is running serves datagrams, and shows that the plugin starts.
-    alone: Option<Rc<Alone>>,
+    pub(super) alone: Option<Rc<Alone>>,
     /// A new version, made but not yet in charge.
-    pub(super) staged: RefCell<Option<Rc<Instance>>>,
+    pub(super) staged: RefCell<Option<Staged>>,
+    /// Instances of versions before, until their connections have ended.
+    pub(super) leaving: RefCell<Vec<Running>>,
     /// With the URLs of their listeners.
     acceptors: RefCell<Vec<(Arc<str>, JoinHandle<()>)>>,
     establishing: Establishing,
@@ -101,6 +105,7 @@ impl Slot {
             running: RefCell::default(),
             door,
             staged: RefCell::default(),
+            leaving: RefCell::default(),
             acceptors: RefCell::default(),
             establishing: Establishing::default(),
             backoff: Backoff::default(),
@@ -296,14 +301,21 @@ impl Slot {
             holdings.open(udp, Origin::Configured(url.clone()))
         };
         let mut socket = open(&udp);
+        let slot = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
             // A successor can have the socket as long as it is served, and no longer.
             let _spare = spare;
             loop {
-                if let Some(socket) = socket.take()
-                    && socket.pump().await != CloseReason::Trapped
-                {
-                    return;
+                if let Some(served) = socket.take() {
+                    let reason = served.clone().pump().await;
+                    let replaced = slot.upgrade().is_some_and(|slot| slot.has_left(&served));
+                    if replaced && reason == CloseReason::Draining {
+                        socket = open(&udp);
+                        continue;
+                    }
+                    if reason != CloseReason::Trapped {
+                        return;
+                    }
                 }
                 // The instance broke. The next one is made for the next packet, as for the next connection.
                 tokio::select! {
@@ -336,7 +348,7 @@ impl Slot {
         let deadline = self.establishing.settle(deadline).await;
         let all = self.all();
         for Running { holdings, .. } in &all {
-            if let Some(handler) = holdings.handler() {
+            for handler in holdings.handlers() {
                 handler.draining(deadline);
             }
         }
@@ -366,8 +378,21 @@ impl Slot {
         all.iter().map(|it| it.holdings.connection_count()).sum()
     }
 
+    /// Returns whether a socket was that of an instance which gave way to another version.
+    fn has_left(&self, socket: &crate::reactor::Socket) -> bool {
+        let leaving = self.leaving.borrow();
+        leaving.iter().any(|it| socket.is_held_by(&it.holdings))
+    }
+
     /// Returns every instance.
     fn all(&self) -> Vec<Running> {
+        let mut all = self.movable();
+        all.extend(self.leaving.borrow().iter().cloned());
+        all
+    }
+
+    /// Returns every instance whose connections would move in a swap.
+    pub(super) fn movable(&self) -> Vec<Running> {
         let alone = self.alone.as_ref().map(|alone| alone.all());
         let mut all = alone.unwrap_or_default();
         all.extend(self.running.borrow().clone());
@@ -419,12 +444,17 @@ impl Slot {
         }
     }
 
-    fn make(&self) -> Result<Running, StartError> {
-        let holdings = Holdings::new(
+    /// Makes holdings for an instance that has none to take over.
+    pub(super) fn fresh_holdings(&self) -> Rc<Holdings> {
+        Holdings::new(
             self.program.clone(),
             self.worker.clone(),
             self.meters.clone(),
-        );
+        )
+    }
+
+    fn make(&self) -> Result<Running, StartError> {
+        let holdings = self.fresh_holdings();
         let made = match &*self.protocol.borrow() {
             Protocol::Plugin { plugin, config } => {
                 let (plugin, table) = (plugin.clone(), self.next_table(plugin));
@@ -453,6 +483,86 @@ impl Slot {
         if let Some(instance) = running.instance.upgrade() {
             self.hand_over(&instance, Succession::Replaced);
         }
+    }
+
+    pub(super) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    pub(super) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    pub(super) fn table(&self) -> Option<Rc<Table>> {
+        self.table.borrow().clone()
+    }
+
+    /// The version before is back, and counts where it did.
+    pub(super) fn take_table_back(&self, table: Option<&Rc<Table>>) {
+        let Some(table) = table else {
+            return;
+        };
+        let since = self.table.replace(Some(table.clone()));
+        if let (Some(alone), Some(since)) = (&self.alone, since)
+            && !Rc::ptr_eq(&since, table)
+        {
+            alone.reinstate(table, since);
+        }
+    }
+
+    /// Returns how many instances there may be, with isolation `connection`.
+    pub(super) fn admission(&self) -> Option<Arc<Admission>> {
+        self.alone.as_ref().map(|alone| alone.admission())
+    }
+
+    /// Returns whether this is the version that new connections get.
+    pub(super) fn is_of(&self, version: &Arc<Plugin>) -> bool {
+        matches!(&*self.protocol.borrow(), Protocol::Plugin { plugin, .. } if Arc::ptr_eq(plugin, version))
+    }
+
+    /// Returns whether this is an instance with one connection.
+    pub(super) fn is_alone(&self, running: &Running) -> bool {
+        let alone = self.alone.as_ref();
+        alone.is_some_and(|alone| alone.has(&running.holdings))
+    }
+
+    /// Gives new connections another version, and returns which they had; none if they had it already, or a native protocol.
+    pub(super) fn exchange(&self, next: Next) -> Option<Next> {
+        let admission = self.admission();
+        let (plugin, config) = match &*self.protocol.borrow() {
+            Protocol::Plugin { plugin, .. } if Arc::ptr_eq(plugin, &next.plugin) => return None,
+            Protocol::Plugin { plugin, config } => (plugin.clone(), config.clone()),
+            Protocol::Native(_) => return None,
+        };
+        *self.protocol.borrow_mut() = Protocol::Plugin {
+            plugin: next.plugin,
+            config: next.config,
+        };
+        if let (Some(alone), Some(admission)) = (&self.alone, next.admission) {
+            alone.admit_by(admission);
+        }
+        Some(Next {
+            plugin,
+            config,
+            admission,
+        })
+    }
+
+    /// Notes who has these holdings now, and returns the place that was taken before.
+    pub(super) fn rebind(
+        &self,
+        holdings: &Rc<Holdings>,
+        instance: &Rc<Instance>,
+        place: Option<Place>,
+    ) -> Option<Place> {
+        let instance = Rc::downgrade(instance);
+        if let Some(running) = &mut *self.running.borrow_mut()
+            && Rc::ptr_eq(&running.holdings, holdings)
+        {
+            running.instance = instance;
+            return None;
+        }
+        self.alone.as_ref()?.rebind(holdings, instance, place?)
     }
 
     /// What the instances before counted goes on in a new one.
@@ -674,7 +784,9 @@ impl Slot {
     }
 
     fn is_full(&self, holdings: &Holdings) -> bool {
-        let more = self.establishing.count.get();
+        let leaving = self.leaving.borrow();
+        let leaving = leaving.iter().map(|it| it.holdings.connection_count());
+        let more = self.establishing.count.get() + leaving.sum::<usize>();
         let full = match &self.alone {
             Some(alone) => alone.admission().is_full(more),
             None => holdings.is_full(more),
