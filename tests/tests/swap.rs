@@ -64,7 +64,7 @@ fn a_format_that_both_have_is_taken_the_new_versions_best_first() {
     let mut client = running.connect();
     says(&mut client, "abc", "ABC");
     running.swap(&guest("echo-next"), &next("")).unwrap();
-    client.expect("restored 3 from echo/2\n");
+    client.expect("restored 3 from echo/3\n");
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Protocol for Echo {
 }
 
 impl Swap for Echo {
-    const FORMATS: &'static [&'static str] = &["echo/2", "echo/1"];
+    const FORMATS: &'static [&'static str] = &["echo/3", "echo/1"];
 
     fn save(factory: &Echoes, _format: &str) -> Result<Vec<u8>, Refusal> {
         Ok(factory.total.to_be_bytes().to_vec())
