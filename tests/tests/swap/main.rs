@@ -6,6 +6,10 @@
     reason = "helpers of tests: a panic is a failed test"
 )]
 
+mod failures;
+mod load;
+mod ways;
+
 use std::{sync::mpsc, thread};
 
 use nethost::{manifest::Isolation, service::SwapError};
@@ -199,7 +203,6 @@ fn a_swap_that_fails_loses_nothing() {
 fn an_old_version_that_cannot_save_goes_on() {
     for (fails_in, part) in [
         ("save-session", "told to fail in save-session"),
-        ("busy", "busy"),
     ] {
         let running = Running::start(&guest("echo-next"), &next(fails_in), Isolation::Service, 1);
         let mut client = running.connect();
