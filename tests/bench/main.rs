@@ -10,6 +10,7 @@ mod load;
 mod send_file;
 mod server;
 mod stats;
+mod swap;
 mod udp;
 
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ enum What {
     Disk(disk::Options),
     /// A file through `send-file`, against nginx's sendfile
     SendFile(send_file::Options),
+    /// A swap of IRC under load: how long it stands still
+    Swap(swap::Options),
     /// UDP: packets a second of the echo plugin against a plain native echo with recvmmsg and sendmmsg
     Udp(udp::Options),
     /// Serve until standard input closes; the other benchmarks start this
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         What::Boundary(options) => boundary::run(&options),
         What::Disk(options) => disk::run(&options),
         What::SendFile(options) => send_file::run(&options),
+        What::Swap(options) => swap::run(&options),
         What::Udp(options) => udp::run(&options),
         What::Serve(options) => server::run(&options),
         What::Load(options) => load::run(&options),
