@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::health::Notice;
 use crate::reactor::{CloseReason, ErrorKind};
 
 /// A number that only grows. One thread adds, which costs no more than adding to a plain number; every thread may read.
@@ -244,6 +245,8 @@ label! {
         Connections = "connections",
         /// Connections of one peer, or of its network.
         ConnectionsOfPeer = "connections-per-peer",
+        /// Memory of the host.
+        HostMemory = "host-memory",
         /// Memory or tables of an instance.
         Memory = "memory",
         /// Processor time of a call.
@@ -371,6 +374,10 @@ pub struct Meters {
     pub(crate) swap_left_behind: Counter,
     pub(crate) swap_state_bytes: Counter,
     pub(crate) swap_pause_nanoseconds: Counter,
+    /// Instances that could not be made because the plugin refused.
+    pub(crate) refusals: Counter,
+    /// Why the service has no instance on the worker, if it has none.
+    pub(crate) notice: Notice,
     /// Values of a plugin's metrics that are not numbers to sum, or would take a sum back.
     pub(crate) values_ignored: Counter,
 }
@@ -453,6 +460,9 @@ impl Meters {
             swap_left_behind,
             swap_state_bytes,
             swap_pause_nanoseconds,
+            refusals,
+            // Who is gone waits for no instance.
+            notice: _,
             values_ignored,
         } = other;
         self.received.add(received.value());
@@ -478,7 +488,14 @@ impl Meters {
         self.swap_state_bytes.add(swap_state_bytes.value());
         self.swap_pause_nanoseconds
             .add(swap_pause_nanoseconds.value());
+        self.refusals.add(refusals.value());
         self.values_ignored.add(values_ignored.value());
+    }
+
+    /// Returns how many instances broke or could not be made.
+    pub(crate) fn failures(&self) -> u64 {
+        let broken: u64 = self.traps.values().map(|(_, count)| count).sum();
+        broken.saturating_add(self.refusals.value())
     }
 
     /// Returns the time in the guest by the kind of call.

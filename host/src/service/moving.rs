@@ -367,7 +367,7 @@ impl Slot {
             instance: Rc::downgrade(&new),
         };
         if let Some(old) = self.running.replace(Some(running)) {
-            self.leaving.borrow_mut().push(old);
+            self.outgoing.borrow_mut().push(old);
         }
         let mut swapped = Swapped::default();
         for Running { holdings, .. } in leaving {
@@ -388,8 +388,8 @@ impl Slot {
                 holdings.closed().await;
                 holdings.settled().await;
                 if let Some(slot) = slot.upgrade() {
-                    let mut leaving = slot.leaving.borrow_mut();
-                    leaving.retain(|it| !Rc::ptr_eq(&it.holdings, &holdings));
+                    let mut outgoing = slot.outgoing.borrow_mut();
+                    outgoing.retain(|it| !Rc::ptr_eq(&it.holdings, &holdings));
                 }
             });
         }
