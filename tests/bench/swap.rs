@@ -4,12 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nethost::manifest::Isolation;
-use nethost_tests::{
-    chat::Chat,
-    places,
-    scripted::Serves as _,
-    service::Running,
-};
+use nethost_tests::{chat::Chat, places, scripted::Serves as _, service::Running};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{plugin, stats::Rounds};
@@ -51,7 +46,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     setrlimit(Resource::Nofile, limit)?;
     let versions = [places::guest("irc-next"), plugin("irc")?];
     if !options.json {
-        println!("a swap of irc, 20 connections in a channel, {} messages a second (goal at 1,000 connections: 50 ms)", options.rate);
+        println!(
+            "a swap of irc, 20 connections in a channel, {} messages a second (goal at 1,000 connections: 50 ms)",
+            options.rate
+        );
     }
     for connections in &options.connections {
         let row = measure(options, *connections, &versions)?;

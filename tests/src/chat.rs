@@ -73,13 +73,18 @@ impl Chat {
     /// Waits until so many messages more have arrived.
     pub fn hear(&self, count: u64) {
         let wanted = self.shared.received.load(Ordering::Relaxed) + count;
-        let mut guard = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self
+            .shared
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();
-        while self.shared.received.load(Ordering::Relaxed) < wanted
-            && !self.thread.is_finished()
-        {
+        while self.shared.received.load(Ordering::Relaxed) < wanted && !self.thread.is_finished() {
             assert!(start.elapsed() < DEADLINE, "nobody hears anything any more");
-            let waited = self.shared.told.wait_timeout(guard, Duration::from_millis(100));
+            let waited = self
+                .shared
+                .told
+                .wait_timeout(guard, Duration::from_millis(100));
             (guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -125,7 +130,14 @@ async fn talk(
         let others = (clients - 1 - index % channels) / channels;
         let start = period.mul_f64(index as f64 / clients as f64);
         let is_first = index < channels;
-        tasks.spawn(speak(talker, others, start, period, is_first, shared.clone()));
+        tasks.spawn(speak(
+            talker,
+            others,
+            start,
+            period,
+            is_first,
+            shared.clone(),
+        ));
     }
     let mut facts = Vec::new();
     while let Some(ended) = tasks.join_next().await {
@@ -154,13 +166,24 @@ async fn enter(
         channel: format!("#room{channel}"),
     };
     let (nick, room) = (talker.nick.clone(), talker.channel.clone());
-    talker.say(&format!("NICK {nick}\r\nUSER {nick} 0 * :{nick}\r\nJOIN {room}")).await?;
+    talker
+        .say(&format!(
+            "NICK {nick}\r\nUSER {nick} 0 * :{nick}\r\nJOIN {room}"
+        ))
+        .await?;
     talker.line_with(&format!(" 366 {nick} ")).await?;
     if index < channels {
-        talker.say(&format!("TOPIC {room} :what {nick} likes\r\nMODE {room} +ntl {}", 500 + channel)).await?;
+        talker
+            .say(&format!(
+                "TOPIC {room} :what {nick} likes\r\nMODE {room} +ntl {}",
+                500 + channel
+            ))
+            .await?;
         talker.line_with(&format!("MODE {room} ")).await?;
     } else if index < 2 * channels {
-        talker.say(&format!("AWAY :{nick} is here all the same")).await?;
+        talker
+            .say(&format!("AWAY :{nick} is here all the same"))
+            .await?;
         talker.line_with(" 306 ").await?;
     }
     Ok(talker)
@@ -216,11 +239,18 @@ fn check(
     let Some((from, said)) = line.split_once(&format!(" PRIVMSG {} :", talker.channel)) else {
         return Ok(false);
     };
-    let nick = from.trim_start_matches(':').split('!').next().unwrap_or_default();
+    let nick = from
+        .trim_start_matches(':')
+        .split('!')
+        .next()
+        .unwrap_or_default();
     let (word, number) = said.split_once(' ').unwrap_or_default();
     let expected = heard.entry(nick.to_owned()).or_insert(0);
     if number != expected.to_string() {
-        return Err(format!("{} expected number {expected} of {nick}, and got `{said}`", talker.nick));
+        return Err(format!(
+            "{} expected number {expected} of {nick}, and got `{said}`",
+            talker.nick
+        ));
     }
     *expected += 1;
     shared.note();
@@ -230,7 +260,11 @@ fn check(
 impl Shared {
     fn note(&self) {
         let now = Instant::now();
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        let last = self
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(now);
         if let Some(last) = last {
             let silence = u64::try_from((now - last).as_nanos()).unwrap_or(u64::MAX);
             self.longest.fetch_max(silence, Ordering::Relaxed);
@@ -243,7 +277,9 @@ impl Shared {
 
 async fn ask(talker: &mut Talker) -> Result<Facts, String> {
     let room = talker.channel.clone();
-    talker.say(&format!("TOPIC {room}\r\nMODE {room}\r\nNAMES {room}")).await?;
+    talker
+        .say(&format!("TOPIC {room}\r\nMODE {room}\r\nNAMES {room}"))
+        .await?;
     let topic = talker.line_with(" 332 ").await?;
     let modes = talker.line_with(" 324 ").await?;
     let mut names: Vec<String> = Vec::new();
@@ -268,7 +304,10 @@ async fn ask(talker: &mut Talker) -> Result<Facts, String> {
 
 impl Talker {
     async fn say(&mut self, text: &str) -> Result<(), String> {
-        let written = self.writer.write_all(format!("{text}\r\n").as_bytes()).await;
+        let written = self
+            .writer
+            .write_all(format!("{text}\r\n").as_bytes())
+            .await;
         written.map_err(|error| format!("{}: {error}", self.nick))
     }
 

@@ -73,7 +73,14 @@ impl Running {
         isolation: Isolation,
         workers: usize,
     ) -> Self {
-        Self::start_with(program(limits), &[TCP], component, config, isolation, workers)
+        Self::start_with(
+            program(limits),
+            &[TCP],
+            component,
+            config,
+            isolation,
+            workers,
+        )
     }
 
     /// Returns where a listener is.

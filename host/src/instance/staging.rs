@@ -87,7 +87,11 @@ impl State {
     }
 
     /// Makes a handle of an open file for the guest to own.
-    pub(crate) fn own_file(&mut self, id: Id, file: HostFile) -> wasmtime::Result<Resource<HostFile>> {
+    pub(crate) fn own_file(
+        &mut self,
+        id: Id,
+        file: HostFile,
+    ) -> wasmtime::Result<Resource<HostFile>> {
         let index = self.files.insert((id, file));
         Ok(Resource::new_own(u32::try_from(index)?))
     }

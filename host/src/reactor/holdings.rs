@@ -195,7 +195,9 @@ impl Holdings {
 
     /// Returns the handler, and the one that sessions have stayed with at a swap, if there is one.
     pub(crate) fn handlers(&self) -> impl Iterator<Item = Rc<dyn Handler>> {
-        [self.handler(), self.versions.elder()].into_iter().flatten()
+        [self.handler(), self.versions.elder()]
+            .into_iter()
+            .flatten()
     }
 
     /// Returns the open connections.

@@ -111,7 +111,9 @@ impl Holdings {
             connection.stay(true);
         }
         // What was there of an earlier swap is over by now.
-        self.versions.elder.replace(old.filter(|_| !stays.is_empty()));
+        self.versions
+            .elder
+            .replace(old.filter(|_| !stays.is_empty()));
         self.versions.fallback.replace(fallback);
         self.set_handler(next);
     }
@@ -165,7 +167,12 @@ impl Holdings {
     /// A handler broke. If it is the version before, it takes those along that stayed with it; if it is the new one on probation, the version before is in
     /// charge again; otherwise everything ends.
     pub(crate) fn broke(self: &Rc<Self>, who: &dyn Handler) {
-        let is_elder = self.versions.elder.borrow().as_deref().is_some_and(|it| is(it, who));
+        let is_elder = self
+            .versions
+            .elder
+            .borrow()
+            .as_deref()
+            .is_some_and(|it| is(it, who));
         if is_elder {
             self.versions.fallback.take();
             self.dismiss_elder();

@@ -99,7 +99,10 @@ impl Slot {
         let table = {
             let staged = self.staged.borrow();
             let instances = staged.iter().flat_map(|staged| &staged.instances);
-            if instances.into_iter().any(|it| Rc::ptr_eq(it.holdings(), holdings)) {
+            if instances
+                .into_iter()
+                .any(|it| Rc::ptr_eq(it.holdings(), holdings))
+            {
                 return Ok(());
             }
             let shared = staged.as_ref().filter(|_| self.alone.is_some());
@@ -120,7 +123,9 @@ impl Slot {
     fn take_staged(&self, holdings: &Rc<Holdings>) -> Option<Rc<Instance>> {
         let mut staged = self.staged.borrow_mut();
         let instances = &mut staged.as_mut()?.instances;
-        let at = instances.iter().position(|it| Rc::ptr_eq(it.holdings(), holdings))?;
+        let at = instances
+            .iter()
+            .position(|it| Rc::ptr_eq(it.holdings(), holdings))?;
         Some(instances.swap_remove(at))
     }
 }
@@ -270,13 +275,7 @@ impl Slot {
         Ok((new, restored, format.clone()))
     }
 
-    fn commit(
-        self: &Rc<Self>,
-        parts: Vec<Part>,
-        behind: Vec<Running>,
-        next: Next,
-        terms: Terms,
-    ) {
+    fn commit(self: &Rc<Self>, parts: Vec<Part>, behind: Vec<Running>, next: Next, terms: Terms) {
         let Some(old) = self.exchange(next.clone()) else {
             return;
         };
@@ -475,7 +474,9 @@ async fn catch_up(slot: Weak<Slot>, mut behind: Vec<Running>, next: Next, end: I
 
 fn listens(holdings: &Holdings) -> bool {
     let sockets = holdings.sockets();
-    sockets.iter().any(|socket| matches!(socket.origin(), Origin::Configured(_)))
+    sockets
+        .iter()
+        .any(|socket| matches!(socket.origin(), Origin::Configured(_)))
 }
 
 /// How soon a session that was busy is asked again: 20 ms.

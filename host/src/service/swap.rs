@@ -19,9 +19,7 @@ use super::{
     pool::Admission,
     slot::Slot,
 };
-use crate::{
-    instance::StartError, manifest::Isolation, plugin::Plugin, reactor::WorkerHandle,
-};
+use crate::{instance::StartError, manifest::Isolation, plugin::Plugin, reactor::WorkerHandle};
 
 /// What becomes of the connections that are open when the plugin is swapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
@@ -201,7 +199,11 @@ impl Movers {
         config: Arc<str>,
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
-        let Some(Protocol::Plugin { plugin: old, config: old_config }) = self.protocol().await else {
+        let Some(Protocol::Plugin {
+            plugin: old,
+            config: old_config,
+        }) = self.protocol().await
+        else {
             return Err(SwapError::Native);
         };
         if !plugin.manifest.isolation.contains(&self.isolation) {
@@ -215,7 +217,10 @@ impl Movers {
         let next = self.prepare(plugin, config).await?;
         let swapped = match policy {
             Policy::Migrate => {
-                let before = Protocol::Plugin { plugin: old.clone(), config: old_config };
+                let before = Protocol::Plugin {
+                    plugin: old.clone(),
+                    config: old_config,
+                };
                 self.migrate(&next, options.deadline, Some(before)).await?
             }
             Policy::Drain => self.replace(&next, options.deadline).await?,
@@ -252,12 +257,15 @@ impl Movers {
     /// Makes a pool for the new version, where every connection has an instance. It compiles the plugin again, which no worker waits for.
     async fn prepare(&self, plugin: Arc<Plugin>, config: Arc<str>) -> Result<Next, SwapError> {
         if self.isolation != Isolation::Connection {
-            return Ok(Next { plugin, config, admission: None });
+            return Ok(Next {
+                plugin,
+                config,
+                admission: None,
+            });
         }
         let (program, spare) = (self.limits.clone(), self.workers.len());
-        let made = tokio::task::spawn_blocking(move || {
-            Admission::make(&plugin, &program.limits, spare)
-        });
+        let made =
+            tokio::task::spawn_blocking(move || Admission::make(&plugin, &program.limits, spare));
         let (admission, plugin) = made.await.map_err(|_| SwapError::WorkerSilent)??;
         Ok(Next {
             plugin: Arc::new(plugin),
@@ -339,11 +347,14 @@ impl Movers {
         for worker in &self.workers {
             let (decide, decision) = mpsc::channel();
             decisions.push(decide);
-            let (next, terms) = (next.clone(), Terms {
-                end,
-                probation: before.is_some().then(|| self.limits.limits.probation),
-                back: back.clone(),
-            });
+            let (next, terms) = (
+                next.clone(),
+                Terms {
+                    end,
+                    probation: before.is_some().then(|| self.limits.limits.probation),
+                    back: back.clone(),
+                },
+            );
             let (sender, receiver) = oneshot::channel();
             worker.run(move |_| {
                 if let Some(slot) = Slot::find(id) {
@@ -394,7 +405,11 @@ impl Movers {
             }
             let _alone = movers.swapping.lock().await;
             let admission = movers.admission().await;
-            let next = Next { plugin, config, admission };
+            let next = Next {
+                plugin,
+                config,
+                admission,
+            };
             let moved = movers.migrate(&next, Duration::from_secs(1), None).await;
             let service = &*movers.limits.service;
             match moved {
@@ -405,7 +420,11 @@ impl Movers {
                 ),
                 Err(error) => {
                     let error = crate::chain(&error);
-                    tracing::error!(service, error, "instances of the new version go on beside it");
+                    tracing::error!(
+                        service,
+                        error,
+                        "instances of the new version go on beside it"
+                    );
                 }
             }
         });

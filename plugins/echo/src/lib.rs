@@ -11,8 +11,8 @@ use std::cell::Cell;
 
 pub use client::Client;
 use nethost_sdk::{
-    CloseReason, Config, Context, DatagramContext, DatagramProtocol, Datagrams, Factory, Origin,
-    Migrate, Protocol, Refusal, Snapshot, export_plugin, log,
+    CloseReason, Config, Context, DatagramContext, DatagramProtocol, Datagrams, Factory, Migrate,
+    Origin, Protocol, Refusal, Snapshot, export_plugin, log,
     metrics::{Counter, Metric},
 };
 use serde::Deserialize;

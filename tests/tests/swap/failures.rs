@@ -39,7 +39,10 @@ fn nothing_that_a_new_version_does_wrong_reaches_a_client() {
             ("grow-in-restore", "restore"),
             ("restore-session", "told to fail in restore-session"),
             ("trap-in-restore-session", "restore-session trapped"),
-            ("loop-in-restore-session", "restore-session took more than 300ms"),
+            (
+                "loop-in-restore-session",
+                "restore-session took more than 300ms",
+            ),
             ("write", "it did too much before it was in charge"),
         ] {
             let error = running.swap(&guest("echo-next"), &next(does)).unwrap_err();
@@ -66,7 +69,13 @@ fn nothing_that_an_old_version_refuses_reaches_a_client() {
         ("busy", "it was busy for 200ms"),
         ("big", "its state has more than"),
     ] {
-        let running = Running::limited_as(hasty(), &guest("echo-next"), &next(does), Isolation::Service, 1);
+        let running = Running::limited_as(
+            hasty(),
+            &guest("echo-next"),
+            &next(does),
+            Isolation::Service,
+            1,
+        );
         let mut clients: Vec<Client> = (0..10).map(|_| running.connect()).collect();
         for client in &mut clients {
             says(client, "abc", "ABC");

@@ -45,16 +45,33 @@ fn a_thousand_clients_chat_through_twenty_swaps() {
     let facts = chat.end().unwrap();
     assert_eq!(facts.len(), ROOMS);
     for (room, known) in facts.into_iter().map(|facts| (room(&facts), facts)) {
-        let Facts { channel, topic, modes, names } = known;
+        let Facts {
+            channel,
+            topic,
+            modes,
+            names,
+        } = known;
         let ids = (0..CLIENTS).filter(|id| id % ROOMS == room);
         let first = room;
         let mut expected: Vec<String> = ids
-            .map(|id| if id == first { format!("@c{id}") } else { format!("c{id}") })
+            .map(|id| {
+                if id == first {
+                    format!("@c{id}")
+                } else {
+                    format!("c{id}")
+                }
+            })
             .collect();
         expected.sort();
         assert_eq!(names, expected, "{channel}");
-        assert!(topic.ends_with(&format!(" {channel} :what c{room} likes")), "{topic}");
-        assert!(modes.ends_with(&format!(" {channel} +ntl {}", 500 + room)), "{modes}");
+        assert!(
+            topic.ends_with(&format!(" {channel} :what c{room} likes")),
+            "{topic}"
+        );
+        assert!(
+            modes.ends_with(&format!(" {channel} +ntl {}", 500 + room)),
+            "{modes}"
+        );
     }
     running
         .scrape()
@@ -96,13 +113,17 @@ fn two_hundred_echoes_come_back_whole_through_fifty_swaps() {
 
 /// Sends chunks of random lengths, some of which wait for their echo, and compares every byte.
 fn echo(mut stream: TcpStream, seed: u64, ends: &AtomicBool, echoed: &AtomicU64) {
-    stream.set_read_timeout(Some(nethost_tests::DEADLINE)).unwrap();
+    stream
+        .set_read_timeout(Some(nethost_tests::DEADLINE))
+        .unwrap();
     stream.set_nodelay(true).unwrap();
     let mut random = Random::new(seed);
     let mut waiting: Vec<u8> = Vec::new();
     while !ends.load(Ordering::Relaxed) {
         for _ in 0..random.up_to(4) {
-            let chunk: Vec<u8> = (0..random.up_to(700)).map(|_| random.up_to(256) as u8).collect();
+            let chunk: Vec<u8> = (0..random.up_to(700))
+                .map(|_| random.up_to(256) as u8)
+                .collect();
             stream.write_all(&chunk).unwrap();
             waiting.extend(chunk);
         }

@@ -201,9 +201,7 @@ fn a_swap_that_fails_loses_nothing() {
 
 #[test]
 fn an_old_version_that_cannot_save_goes_on() {
-    for (fails_in, part) in [
-        ("save-session", "told to fail in save-session"),
-    ] {
+    for (fails_in, part) in [("save-session", "told to fail in save-session")] {
         let running = Running::start(&guest("echo-next"), &next(fails_in), Isolation::Service, 1);
         let mut client = running.connect();
         says(&mut client, "abc", "ABC");

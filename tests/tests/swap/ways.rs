@@ -30,7 +30,9 @@ fn with_drain_old_connections_finish_on_the_old_version() {
             says(client, "abc", "abc");
         }
         let options = with(Policy::Drain, Duration::from_secs(60));
-        let swapped = running.swap_as(&guest("echo-next"), &next(""), options).unwrap();
+        let swapped = running
+            .swap_as(&guest("echo-next"), &next(""), options)
+            .unwrap();
         assert_eq!((swapped.sessions, swapped.left_behind), (0, 6));
         assert_eq!((&*swapped.from, &*swapped.to), ("0.1.0", "0.2.0"));
         for client in &mut clients {
@@ -53,7 +55,9 @@ fn with_drain_the_deadline_closes_what_is_left() {
         let mut client = running.connect();
         says(&mut client, "abc", "abc");
         let options = with(Policy::Drain, Duration::from_millis(100));
-        running.swap_as(&guest("echo-next"), &next(""), options).unwrap();
+        running
+            .swap_as(&guest("echo-next"), &next(""), options)
+            .unwrap();
         let (rest, end) = client.rest();
         assert_eq!((rest, end), (Vec::new(), End::Closed));
         says(&mut running.connect(), "new", "NEW");
@@ -82,7 +86,8 @@ fn a_listener_for_datagrams_goes_to_the_new_version_with_every_policy() {
         let mut client = running.connect();
         says(&mut client, "abc", "abc");
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-        peer.set_read_timeout(Some(nethost_tests::DEADLINE)).unwrap();
+        peer.set_read_timeout(Some(nethost_tests::DEADLINE))
+            .unwrap();
         peer.connect(running.address_of(1)).unwrap();
         let ask = |sent: &[u8]| {
             let mut answer = [0; 100];
@@ -92,7 +97,9 @@ fn a_listener_for_datagrams_goes_to_the_new_version_with_every_policy() {
         };
         assert_eq!(ask(b"hello"), b"hello");
         let options = with(policy, Duration::from_secs(60));
-        running.swap_as(&guest("echo-next"), &next(""), options).unwrap();
+        running
+            .swap_as(&guest("echo-next"), &next(""), options)
+            .unwrap();
         assert_eq!(ask(b"hello"), b"HELLO", "{policy:?}");
     }
 }
@@ -161,11 +168,13 @@ fn a_version_that_breaks_on_probation_gives_way_to_the_one_before() {
     for client in &mut clients[2..] {
         says(client, "still", "still");
     }
-    says(&mut running.connect(), "new", "new");
+    let mut eve = running.connect();
+    says(&mut eve, "new", "new");
     assert_eq!(running.connections(), 3 + 1);
-    running
-        .scrape()
-        .has(&[(r#"nethost_instance_swaps_undone_total{service="test"}"#, 1.0)]);
+    running.scrape().has(&[(
+        r#"nethost_instance_swaps_undone_total{service="test"}"#,
+        1.0,
+    )]);
     // What it had counted is as it was at the swap.
     running.swap(&guest("echo-next"), &next("")).unwrap();
     clients[2].expect("restored 8 from echo/1\n");

@@ -66,6 +66,7 @@ impl Network {
     /// The channels that a client is in.
     pub fn channels_of(&self, client: ClientId) -> impl Iterator<Item = ChannelId> {
         let user: Option<&User> = self.world.user(client);
-        user.into_iter().flat_map(|user| user.channels.iter().copied())
+        user.into_iter()
+            .flat_map(|user| user.channels.iter().copied())
     }
 }

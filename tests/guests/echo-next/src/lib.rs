@@ -89,9 +89,6 @@ impl Swap for Echo {
     const FORMATS: &'static [&'static str] = &["echo/3", "echo/1"];
 
     fn save(factory: &Echoes, _format: &str) -> Result<Vec<u8>, Refusal> {
-        if factory.settings.fails_in == "big" {
-            return Ok(vec![0; 30 << 20]);
-        }
         factory.settings.fail_in("save").map_err(Refusal::Failed)?;
         Ok(factory.total.to_be_bytes().to_vec())
     }

@@ -3,8 +3,8 @@
 
 use nethost_irc::{Irc, Reading, Server, session::state::State};
 use nethost_sdk::{
-    CloseReason, ConnectionId, Context, Migrate, Origin, Protocol, Refusal, Snapshot, export_plugin,
-    framing::Lines, log, with_session,
+    CloseReason, ConnectionId, Context, Migrate, Origin, Protocol, Refusal, Snapshot,
+    export_plugin, framing::Lines, log, with_session,
 };
 use serde::{Deserialize, Serialize};
 
