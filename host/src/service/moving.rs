@@ -276,9 +276,8 @@ impl Slot {
     }
 
     fn commit(self: &Rc<Self>, parts: Vec<Part>, behind: Vec<Running>, next: Next, terms: Terms) {
-        let Some(old) = self.exchange(next.clone()) else {
-            return;
-        };
+        // It may be back here already, with instances left that are not.
+        let old = self.exchange(next.clone()).unwrap_or_else(|| next.clone());
         let before = Rc::new(Before {
             next: old,
             table: self.table(),

@@ -217,9 +217,10 @@ impl Movers {
         let next = self.prepare(plugin, config).await?;
         let swapped = match policy {
             Policy::Migrate => {
-                let before = Protocol::Plugin {
+                let before = Next {
                     plugin: old.clone(),
                     config: old_config,
+                    admission: self.admission().await,
                 };
                 self.migrate(&next, options.deadline, Some(before)).await?
             }
@@ -279,7 +280,7 @@ impl Movers {
         &self,
         next: &Next,
         deadline: Duration,
-        before: Option<Protocol>,
+        before: Option<Next>,
     ) -> Result<Swapped, SwapError> {
         let end = Instant::now() + deadline;
         let mut pause = RETRY_AFTER;
@@ -338,7 +339,7 @@ impl Movers {
         &self,
         next: &Next,
         end: Instant,
-        before: Option<&Protocol>,
+        before: Option<&Next>,
     ) -> Result<Swapped, SwapError> {
         let id = self.id;
         let mut decisions = Vec::new();
@@ -393,24 +394,15 @@ impl Movers {
     }
 
     /// Where the new version broke on one worker, on probation, the old one is back there; the rest follows with its sessions, if the old version reads what the new one saves.
-    fn watch(&self, before: Protocol, mut came_back: queue::UnboundedReceiver<()>) {
+    fn watch(&self, before: Next, mut came_back: queue::UnboundedReceiver<()>) {
         let movers = self.clone();
-        let Protocol::Plugin { plugin, config } = before else {
-            return;
-        };
         // The senders are with what is kept for the return, and go with it.
         tokio::spawn(async move {
             if came_back.recv().await.is_none() {
                 return;
             }
             let _alone = movers.swapping.lock().await;
-            let admission = movers.admission().await;
-            let next = Next {
-                plugin,
-                config,
-                admission,
-            };
-            let moved = movers.migrate(&next, Duration::from_secs(1), None).await;
+            let moved = movers.migrate(&before, Duration::from_secs(1), None).await;
             let service = &*movers.limits.service;
             match moved {
                 Ok(moved) => tracing::warn!(
