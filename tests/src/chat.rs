@@ -139,12 +139,14 @@ async fn talk(
             shared.clone(),
         ));
     }
-    let mut facts = Vec::new();
+    // Nobody leaves before all were asked.
+    let mut all = Vec::new();
     while let Some(ended) = tasks.join_next().await {
-        let (mut talker, is_first) = ended.map_err(|error| error.to_string())??;
-        if is_first {
-            facts.push(ask(&mut talker).await?);
-        }
+        all.push(ended.map_err(|error| error.to_string())??);
+    }
+    let mut facts = Vec::new();
+    for (talker, _) in all.iter_mut().filter(|(_, is_first)| *is_first) {
+        facts.push(ask(talker).await?);
     }
     facts.sort_by(|one, other| one.channel.cmp(&other.channel));
     Ok(facts)
