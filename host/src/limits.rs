@@ -86,6 +86,9 @@ pub struct Limits {
     /// handshake of `start-tls`. Default 10 s: section 2 of the PROXY protocol's specification wants at least 3, so that a lost segment is sent again.
     /// Later, the stream is reset, and the plugin never sees it. Until then it counts as a connection.
     pub handshake_time: Duration,
+    /// How long a new version may break after a swap and be replaced by the one before. Default 10 s: what a bug in it meets every client with, it meets some
+    /// with by then; and so long both versions take their memory.
+    pub probation: Duration,
 }
 
 impl Default for Limits {
@@ -123,6 +126,7 @@ impl Default for Limits {
             close_time: Duration::from_secs(30),
             connect_time: Duration::from_secs(30),
             handshake_time: Duration::from_secs(10),
+            probation: Duration::from_secs(10),
         }
     }
 }

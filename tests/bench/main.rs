@@ -11,6 +11,7 @@ mod misbehaviour;
 mod send_file;
 mod server;
 mod stats;
+mod swap;
 mod udp;
 
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ enum What {
     Misbehaviour(misbehaviour::Options),
     /// A file through `send-file`, against nginx's sendfile
     SendFile(send_file::Options),
+    /// A swap of IRC under load: how long it stands still
+    Swap(swap::Options),
     /// UDP: packets a second of the echo plugin against a plain native echo with recvmmsg and sendmmsg
     Udp(udp::Options),
     /// Serve until standard input closes; the other benchmarks start this
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<()> {
         What::Disk(options) => disk::run(&options),
         What::Misbehaviour(options) => misbehaviour::run(&options),
         What::SendFile(options) => send_file::run(&options),
+        What::Swap(options) => swap::run(&options),
         What::Udp(options) => udp::run(&options),
         What::Serve(options) => server::run(&options),
         What::Load(options) => load::run(&options),

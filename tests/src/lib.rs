@@ -1,6 +1,7 @@
 //! The real host over real sockets.
 //!
 //! * [`host`]: a host as a process of its own, and its log.
+//! * [`chat`]: a crowd on IRC that notices every message that is missing.
 //! * [`client`]: connections with deadlines. Nothing here sleeps: it waits for an event, and panics when it does not come.
 //! * [`dialogue`]: transcripts, played over sockets.
 //! * [`service`]: a service in the test's own process, for what the command line does not offer.
@@ -17,6 +18,7 @@
 //! * [`pty`]: programs on a terminal.
 //! * [`random`]: the same numbers at every run.
 
+pub mod chat;
 pub mod client;
 pub mod dialogue;
 pub mod disk;

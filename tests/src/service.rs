@@ -66,6 +66,24 @@ impl Running {
         Self::start_with(program, &[TCP], component, "{}", Isolation::Connection, 2)
     }
 
+    /// Starts one with these limits.
+    pub fn limited_as(
+        limits: Limits,
+        component: &Path,
+        config: &str,
+        isolation: Isolation,
+        workers: usize,
+    ) -> Self {
+        Self::start_with(
+            program(limits),
+            &[TCP],
+            component,
+            config,
+            isolation,
+            workers,
+        )
+    }
+
     /// Returns where a listener is.
     pub fn address_of(&self, index: usize) -> SocketAddr {
         let url = self.service.listening().get(index);
@@ -167,11 +185,14 @@ pub fn program(limits: Limits) -> Program {
     }
 }
 
-/// Loads a component. There is one engine for all tests of a program: it has a thread of its own.
-pub fn load(component: &Path) -> Arc<Plugin> {
+/// Returns the engine for all tests of a program: it has a thread of its own.
+pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    let engine =
-        ENGINE.get_or_init(|| Engine::new().unwrap_or_else(|error| panic!("an engine: {error:#}")));
-    let plugin = Plugin::load(engine, component);
+    ENGINE.get_or_init(|| Engine::new().unwrap_or_else(|error| panic!("an engine: {error:#}")))
+}
+
+/// Loads a component.
+pub fn load(component: &Path) -> Arc<Plugin> {
+    let plugin = Plugin::load(engine(), component);
     Arc::new(plugin.unwrap_or_else(|error| panic!("{error}")))
 }

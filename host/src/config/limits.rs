@@ -137,6 +137,8 @@ pub(super) const LIMITS: &[Limit] = &[
         3_600 * S,
     )
     .is("How long the component may take to compile"),
+    time("probation", |it| &mut it.probation, MS, 3_600 * S)
+        .is("How long a new version may break after a swap and be replaced by the one before"),
 ];
 
 /// Reads the limits that are set.

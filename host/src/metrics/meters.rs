@@ -378,6 +378,13 @@ pub struct Meters {
     pub(crate) logins: Counters<Login, { Login::NAMES.len() }>,
     pub(crate) instances_made: Counter,
     pub(crate) swaps: Counter,
+    /// New versions that broke on probation.
+    pub(crate) swaps_undone: Counter,
+    pub(crate) swap_moved: Counter,
+    pub(crate) swap_refused: Counter,
+    pub(crate) swap_left_behind: Counter,
+    pub(crate) swap_state_bytes: Counter,
+    pub(crate) swap_pause_nanoseconds: Counter,
     /// Instances that could not be made because the plugin refused.
     pub(crate) refusals: Counter,
     /// Why the service has no instance on the worker, if it has none.
@@ -460,6 +467,12 @@ impl Meters {
             logins,
             instances_made,
             swaps,
+            swaps_undone,
+            swap_moved,
+            swap_refused,
+            swap_left_behind,
+            swap_state_bytes,
+            swap_pause_nanoseconds,
             refusals,
             // Who is gone waits for no instance.
             notice: _,
@@ -482,6 +495,13 @@ impl Meters {
         self.logins.absorb(logins);
         self.instances_made.add(instances_made.value());
         self.swaps.add(swaps.value());
+        self.swaps_undone.add(swaps_undone.value());
+        self.swap_moved.add(swap_moved.value());
+        self.swap_refused.add(swap_refused.value());
+        self.swap_left_behind.add(swap_left_behind.value());
+        self.swap_state_bytes.add(swap_state_bytes.value());
+        self.swap_pause_nanoseconds
+            .add(swap_pause_nanoseconds.value());
         self.refusals.add(refusals.value());
         self.values_ignored.add(values_ignored.value());
     }

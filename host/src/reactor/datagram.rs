@@ -226,6 +226,16 @@ impl Socket {
         &self.origin
     }
 
+    /// Returns whether it is among these holdings.
+    pub(crate) fn is_held_by(&self, holdings: &Rc<Holdings>) -> bool {
+        Rc::ptr_eq(&self.holdings, holdings)
+    }
+
+    /// Returns whether the plugin made it itself.
+    pub(crate) fn is_dialed(&self) -> bool {
+        !matches!(self.origin, Origin::Configured(_))
+    }
+
     /// Returns the handler's endpoint.
     pub fn endpoint(&self) -> Option<EndpointKey> {
         self.endpoint.get()

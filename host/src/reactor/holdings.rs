@@ -30,6 +30,7 @@ use super::{
         Addresses, CloseReason, ErrorKind, Handler, Id, OperationError, Origin, Outcome, Value,
     },
     resolver::Resolver,
+    succession::Versions,
     turns::Lane,
     worker::Worker,
 };
@@ -81,7 +82,7 @@ pub struct Holdings {
     dialing: Cell<usize>,
     /// The connection in whose callback the instance is.
     current: Cell<Option<Id>>,
-    operations: RefCell<HashMap<Id, Operation>>,
+    pub(super) operations: RefCell<HashMap<Id, Operation>>,
     timers: RefCell<BTreeSet<(Instant, Id)>>,
     /// Outcomes that were certain at once; they wait until the callback that started them has returned.
     outcomes: RefCell<VecDeque<(Id, Outcome)>>,
@@ -90,6 +91,7 @@ pub struct Holdings {
     pub(super) logins: Logins,
     /// None unless this is a command.
     pub(super) console: OnceCell<Rc<Console>>,
+    pub(super) versions: Versions,
     changed: Notify,
     ended: Cell<bool>,
     /// How the instance broke.
@@ -109,9 +111,9 @@ pub struct Holdings {
 }
 
 #[derive(Debug)]
-struct Operation {
-    owner: Option<Id>,
-    work: Work,
+pub(super) struct Operation {
+    pub(super) owner: Option<Id>,
+    pub(super) work: Work,
 }
 
 /// What an operation found, and waits to be taken.
@@ -169,6 +171,7 @@ impl Holdings {
             disk,
             logins: Logins::default(),
             console: OnceCell::new(),
+            versions: Versions::default(),
             changed: Notify::new(),
             ended: Cell::new(false),
             fault: RefCell::default(),
@@ -216,6 +219,13 @@ impl Holdings {
     /// Returns the ids of the open connections.
     pub(crate) fn connection_ids(&self) -> Vec<Id> {
         self.connections.borrow().keys().copied().collect()
+    }
+
+    /// Returns the handler, and the one that sessions have stayed with at a swap, if there is one.
+    pub(crate) fn handlers(&self) -> impl Iterator<Item = Rc<dyn Handler>> {
+        [self.handler(), self.versions.elder()]
+            .into_iter()
+            .flatten()
     }
 
     /// Returns the open connections.
@@ -296,6 +306,11 @@ impl Holdings {
     /// Notes in whose callback the instance is, so that what it starts is that connection's. Returns what was noted before.
     pub fn enter(&self, connection: Option<Id>) -> Option<Id> {
         self.current.replace(connection)
+    }
+
+    /// Returns what [`Self::enter`] noted last.
+    pub(crate) fn entered(&self) -> Option<Id> {
+        self.current.get()
     }
 
     /// Returns the connection in whose callback the instance is.
@@ -388,13 +403,18 @@ impl Holdings {
 
     /// Counts a membership of a group, unless there are too many.
     pub(crate) fn admit_member(&self) -> bool {
-        let admitted = self.memberships.get() < self.program.limits.memberships;
+        let most = self.program.limits.memberships + self.versions.doubled();
+        let admitted = self.memberships.get() < most;
         if admitted {
             self.memberships.set(self.memberships.get() + 1);
         } else {
             self.meters.limits.count(Limit::Memberships);
         }
         admitted
+    }
+
+    pub(super) fn membership_count(&self) -> usize {
+        self.memberships.get()
     }
 
     pub(super) fn member_left(&self) {
@@ -433,6 +453,8 @@ impl Holdings {
         if *reason == CloseReason::Trapped {
             // The caller may be the handler itself: it holds a reference of its own until it returns.
             self.handler.borrow_mut().take();
+            self.end_probation();
+            self.dismiss_elder();
         }
         for connection in self.connections.borrow().values() {
             connection.end(reason.clone());
@@ -808,7 +830,11 @@ impl Holdings {
         {
             console.note_refusal(&error.message);
         }
-        if let Some(handler) = self.handler() {
+        let handler = match &owner {
+            Some(owner) => owner.handler(),
+            None => self.handler(),
+        };
+        if let Some(handler) = handler {
             handler.completed(owner.as_ref(), id, outcome);
         }
         self.look();
@@ -872,6 +898,8 @@ impl Holdings {
         self.closed().await;
         let handler = self.handler.borrow_mut().take();
         drop(handler);
+        self.end_probation();
+        self.dismiss_elder();
     }
 
     fn due(&self, now: Instant) -> Option<(Instant, Id)> {

@@ -21,6 +21,8 @@ mod group;
 
 mod holdings;
 
+mod succession;
+
 mod accounts;
 
 mod command;
@@ -54,6 +56,7 @@ pub use handler::{
 pub(crate) use holdings::Found;
 pub use holdings::{Holdings, Program};
 pub(crate) use listener::{Accepted, Acceptor};
+pub(crate) use succession::{Fallback, Returned};
 pub(crate) use turns::{Lane, tick};
 pub use worker::Worker;
 pub(crate) use worker::{WorkerHandle, abort_on_panic};

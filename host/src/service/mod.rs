@@ -10,6 +10,8 @@ mod establishing;
 
 mod listening;
 
+mod moving;
+
 mod pool;
 
 mod rehearsal;
@@ -110,7 +112,8 @@ pub struct Service {
     /// None if no listener has certificates.
     certificates: Option<Watch>,
     /// One swap at a time.
-    swapping: Mutex<()>,
+    swapping: Arc<Mutex<()>>,
+    isolation: Isolation,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -298,7 +301,8 @@ impl Host {
             door,
             stop: watch::Sender::new(false),
             certificates: None,
-            swapping: Mutex::new(()),
+            swapping: Arc::default(),
+            isolation,
         };
         service.watch_certificates();
         Ok(Bound {

@@ -29,7 +29,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     group::Group,
-    handler::{CloseReason, Id, SessionKey},
+    handler::{CloseReason, Handler, Id, SessionKey},
     holdings::Holdings,
     outbox::Outbox,
     turns::{Lane, Place},
@@ -49,6 +49,10 @@ pub struct Connection {
     worker: Rc<Worker>,
     holdings: Rc<Holdings>,
     session: Cell<Option<SessionKey>>,
+    /// The session is that of the version before the last swap.
+    stays: Cell<bool>,
+    /// The session had a callback since the last swap.
+    touched: Cell<bool>,
     /// What it can show a peer when it becomes the server of TLS.
     server_tls: ListenerTls,
     /// It came to a listener, and was not dialed.
@@ -277,6 +281,8 @@ impl Connection {
             worker,
             holdings,
             session: Cell::new(None),
+            stays: Cell::new(false),
+            touched: Cell::new(false),
             server_tls,
             accepted: Cell::new(false),
             transport: RefCell::new(transport),
@@ -317,6 +323,36 @@ impl Connection {
         self.accepted
             .get()
             .then(|| (self.local.clone(), self.peer.clone()))
+    }
+
+    /// Returns who is to be called about this connection now: the handler in charge, or the one that the session stayed with at a swap.
+    pub(super) fn handler(&self) -> Option<Rc<dyn Handler>> {
+        self.touched.set(true);
+        if self.stays.get() {
+            self.holdings.versions.elder()
+        } else {
+            self.holdings.handler()
+        }
+    }
+
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched.get()
+    }
+
+    pub(super) fn touch(&self) {
+        self.touched.set(true);
+    }
+
+    pub(super) fn untouch(&self) {
+        self.touched.set(false);
+    }
+
+    pub(crate) fn stays(&self) -> bool {
+        self.stays.get()
+    }
+
+    pub(super) fn stay(&self, stays: bool) {
+        self.stays.set(stays);
     }
 
     /// Returns the handler's session, if the connection has one.

@@ -31,7 +31,6 @@ impl Connection {
         self.pumping.set(true);
         self.accepted.set(matches!(origin, Origin::Configured(_)));
         let session = self
-            .holdings
             .handler()
             .and_then(|handler| handler.connection_made(self, origin));
         self.pumping.set(false);
@@ -128,7 +127,7 @@ impl Connection {
                 }
                 self.congested.set(false);
                 self.release_sources(Holds::These(Vec::new()));
-                if let (Some(handler), Some(session)) = (self.holdings.handler(), self.session())
+                if let (Some(handler), Some(session)) = (self.handler(), self.session())
                     && self.phase.get() == Phase::Open
                 {
                     handler.writable(self, session);
@@ -189,7 +188,7 @@ impl Connection {
             }
         };
         let data = buffer.filled();
-        match (result, self.holdings.handler(), self.session()) {
+        match (result, self.handler(), self.session()) {
             (Err(error), _, _) => self.broke("reading", &error),
             (Ok(()), Some(handler), Some(session)) => {
                 self.moved();
@@ -215,7 +214,7 @@ impl Connection {
     /// The peer's end came, and not to the session.
     pub(super) fn read_end(self: &Rc<Self>) {
         self.reading.set(Reading::Ended);
-        if let (Some(handler), Some(session)) = (self.holdings.handler(), self.session()) {
+        if let (Some(handler), Some(session)) = (self.handler(), self.session()) {
             handler.read_closed(self, session);
         }
     }
@@ -313,7 +312,7 @@ impl Connection {
         }
         self.holdings.lost(self);
         let transport = self.transport.borrow_mut().take();
-        if let (Some(session), Some(handler)) = (self.session.take(), self.holdings.handler()) {
+        if let (Some(session), Some(handler)) = (self.session.take(), self.handler()) {
             handler.connection_lost(self, session, reason);
         }
         let mut transport = transport?;
