@@ -660,8 +660,7 @@ fn over_tls_there_is_a_token() {
     let port = line.trim_end_matches('"').rsplit(':').next().unwrap();
     let at = format!("tls://localhost:{port}");
     let ps = |arguments: &[&str]| {
-        let all = ["ps", "--admin", &at].iter().chain(arguments);
-        nethost(all)
+        nethost(["ps", "--admin", &at].iter().chain(arguments))
     };
     let (ca, token, other) = (
         ca.to_str().unwrap(),
