@@ -248,6 +248,8 @@ label! {
         Connections = "connections",
         /// Connections of one peer, or of its network.
         ConnectionsOfPeer = "connections-per-peer",
+        /// Memory of the host.
+        HostMemory = "host-memory",
         /// Memory or tables of an instance.
         Memory = "memory",
         /// Processor time of a call.

@@ -32,19 +32,23 @@ use crate::{
     admin::{self, Admin, Command, Commands, Taken, listen},
     cli::{Mistake, OrMistake as _},
     config::{
-        Config, HostConfig, Problem, Problems, ServiceConfig, Severity,
+        self, Config, HostConfig, Problem, Problems, ServiceConfig, Severity,
         prepare::{Digest, Effort, Fault, Prepared, digest, prepare_with, start_fault},
+        reach::Loading,
     },
     daemon::{
         self,
+        confinement::{self, Access, Confinement, Outcome, Reach},
         identity::Identity,
         lock::{LockError, LockFile},
         notify,
     },
+    dumps::{Dumps, DumpsError},
     endpoint::{Endpoint, UnixName},
     engine::Engine,
     files::FileMode,
     manifest::Isolation,
+    memory,
     metrics::{self, registry::Phase},
     plugin::Plugin,
     service::{Host, Service, ServiceError},
@@ -75,11 +79,17 @@ pub(crate) fn run(source: Source, mut host: HostConfig) -> anyhow::Result<()> {
         .workers
         .or_else(|| thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN);
-    let engine = Engine::new()
-        .map_err(|error| anyhow::anyhow!("{error:#}"))
-        .context("setting up wasmtime")?;
     if let Some(identity) = &identity {
         source.make_absent(identity)?;
+    }
+    // Before there is another thread.
+    let confined = source.confine(&host);
+    let dumps = open_dumps(&host, identity.as_ref())?;
+    let engine = Engine::dumping(dumps.clone())
+        .map_err(|error| anyhow::anyhow!("{error:#}"))
+        .context("setting up wasmtime")?;
+    if let Some(bytes) = host.memory.or_else(memory::default_bound) {
+        memory::bound(bytes).context("watching the memory")?;
     }
     let prepared = source.prepare(&engine)?;
     let (commands, asked) = mpsc::channel(admin::COMMANDS);
@@ -97,13 +107,36 @@ pub(crate) fn run(source: Source, mut host: HostConfig) -> anyhow::Result<()> {
         commands,
         asked,
         identity,
+        confined,
         _locks: locks,
     };
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the main thread's runtime")?;
-    runtime.block_on(server.run(prepared))
+    let ended = runtime.block_on(server.run(prepared));
+    if let Some(dumps) = dumps {
+        dumps.finish();
+    }
+    ended
+}
+
+/// Opens the folder for core dumps, as whom the process becomes.
+fn open_dumps(
+    host: &HostConfig,
+    identity: Option<&Identity>,
+) -> anyhow::Result<Option<Arc<Dumps>>> {
+    let Some(folder) = &host.coredump else {
+        return Ok(None);
+    };
+    let opened = match identity {
+        Some(identity) => identity.act(|| Dumps::open(folder))?,
+        None => Dumps::open(folder),
+    };
+    match opened {
+        Err(error @ DumpsError::Thread(_)) => Err(error.into()),
+        opened => opened.or_mistake().map(Some),
+    }
 }
 
 /// The services of the process.
@@ -127,6 +160,8 @@ struct Server {
     asked: mpsc::Receiver<Command>,
     /// Whom the process becomes once its sockets are bound.
     identity: Option<Identity>,
+    /// What became of the confinement so far; none if it is off.
+    confined: Option<Outcome>,
     _locks: Vec<LockFile>,
 }
 
@@ -175,8 +210,9 @@ impl Made {
     /// Returns whether a service of this description goes on with the plugin of this one: it is of the same file, and that has not changed.
     fn has_plugin_of(&self, config: &ServiceConfig, now: Option<Digest>) -> bool {
         let plugin = |digest: Option<Digest>| digest.map(|digest| digest.plugin);
-        let is_same_file = self.config.plugin == config.plugin;
-        is_same_file && now.is_some() && plugin(self.digest) == plugin(now)
+        // What cannot be read any more cannot have changed for us.
+        let is_same_content = now.is_none() || plugin(self.digest) == plugin(now);
+        self.config.plugin == config.plugin && is_same_content
     }
 }
 
@@ -236,6 +272,47 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// Confines the process to what the services and the host need, as far as the kernel can; returns what became of it.
+    fn confine(&self, host: &HostConfig) -> Option<Outcome> {
+        if host.confinement == Confinement::Off {
+            return None;
+        }
+        let mut reach = Reach::default();
+        reach.allow_system();
+        if host.user.is_some() || host.group.is_some() {
+            // The file names them when it is read again, too.
+            reach.allow(Path::new("/etc/passwd"), Access::Read);
+            reach.allow(Path::new("/etc/group"), Access::Read);
+        }
+        for path in admin_lock(host).iter().chain(&host.pid_file) {
+            reach.allow(path, Access::Remove);
+        }
+        if let Some(coredump) = &host.coredump {
+            reach.allow(coredump, Access::Write);
+        }
+        let admin = host.admin.iter().map(|admin| &admin.endpoint);
+        for endpoint in admin.chain(&host.metrics) {
+            reach.allow_listener(endpoint);
+        }
+        let (services, loading): (Vec<_>, _) = match self {
+            Self::Flags(config) => (vec![&**config], Loading::Once),
+            Self::File { path, config } => {
+                reach.allow(path, Access::Reread);
+                let services = config.services.iter().map(|it| &it.config);
+                (services.collect(), Loading::Again)
+            }
+        };
+        for config in services {
+            let manifest = config::reach::manifest(config);
+            if let Some((manifest, takes_datagrams)) = &manifest {
+                config::reach::make(config, manifest, *takes_datagrams);
+            }
+            let manifest = manifest.as_ref().map(|(manifest, _)| manifest);
+            config::reach::allow(&mut reach, config, manifest, loading);
+        }
+        Some(confinement::enter(reach))
     }
 
     /// Prepares all services, or says everything that is wrong with any of them.
@@ -310,7 +387,7 @@ impl Config {
 }
 
 /// Says what a plugin asks for and was not granted.
-fn tell_lacking(config: &Config, service: &crate::config::WrittenService, ready: &Ready) {
+fn tell_lacking(config: &Config, service: &config::WrittenService, ready: &Ready) {
     for fault in &ready.prepared.lacking {
         let problem = config.problem(service, fault, Severity::Warning);
         let service = &ready.prepared.spec.program.service;
@@ -423,6 +500,7 @@ impl Server {
             }
             identity.assume()?;
         }
+        self.limit_calls();
         let mut staged = Vec::new();
         for (made, bound) in bound {
             match bound.open().await {
@@ -437,6 +515,17 @@ impl Server {
             self.services.push(live);
         }
         Ok(())
+    }
+
+    /// From here on nothing is called that only a start needs. No plugin has run yet.
+    fn limit_calls(&mut self) {
+        match &mut self.confined {
+            Some(outcome) => {
+                confinement::limit_calls(outcome);
+                outcome.tell();
+            }
+            None => confinement::tell_off(),
+        }
     }
 
     /// Binds the admin socket, before root is given up.
@@ -591,21 +680,14 @@ fn announce<'a>(services: impl Iterator<Item = &'a Service>) -> anyhow::Result<(
 /// Takes the lock of the admin socket and that of the pid file, as far as there are any.
 fn locks(host: &mut HostConfig) -> anyhow::Result<Vec<LockFile>> {
     let mut locks = Vec::new();
-    if let Some(Admin {
-        endpoint, taken, ..
-    }) = &host.admin
-        && let Endpoint::Unix(unix) = endpoint
-        && let UnixName::Path(socket) = &unix.address
-    {
-        let mut path = socket.clone().into_os_string();
-        path.push(".lock");
-        let lock = hold(&PathBuf::from(path)).with_context(|| {
-            let socket = socket.display();
+    if let (Some(admin), Some(path)) = (&host.admin, admin_lock(host)) {
+        let lock = hold(&path).with_context(|| {
+            let socket = socket_path(admin).unwrap_or(&path).display();
             format!("another nethost has the admin socket {socket}; stop that one, or give this one another `admin`")
         });
         match lock {
             Ok(lock) => locks.push(lock),
-            Err(error) if *taken == Taken::GoOn => {
+            Err(error) if admin.taken == Taken::GoOn => {
                 tracing::warn!(error = format!("{error:#}"), "{NOT_ADMINISTERED}");
                 host.admin = None;
             }
@@ -616,6 +698,23 @@ fn locks(host: &mut HostConfig) -> anyhow::Result<Vec<LockFile>> {
         locks.push(hold(path).context("`pid-file`")?);
     }
     Ok(locks)
+}
+
+/// Returns the file that says whose the admin socket is.
+fn admin_lock(host: &HostConfig) -> Option<PathBuf> {
+    let mut path = socket_path(host.admin.as_ref()?)?.as_os_str().to_owned();
+    path.push(".lock");
+    Some(path.into())
+}
+
+fn socket_path(admin: &Admin) -> Option<&Path> {
+    match &admin.endpoint {
+        Endpoint::Unix(unix) => match &unix.address {
+            UnixName::Path(socket) => Some(socket),
+            UnixName::Abstract(_) => None,
+        },
+        _ => None,
+    }
 }
 
 fn hold(path: &Path) -> anyhow::Result<LockFile> {

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     endpoint::Security,
     instance::{Instance, StartError},
+    memory,
     metrics::{
         meters::{Limit, Meters, Refused},
         plugin::{Gauges, Snapshot, Succession, Table},
@@ -585,6 +586,13 @@ impl Slot {
 
     /// Finds a place for a connection among its peer's.
     fn seat(&self, peer: &Address, listener: &Listener) -> Option<Seat> {
+        if memory::is_short() {
+            self.meters.refused.count(Refused::Limit);
+            self.meters.limits.count(Limit::HostMemory);
+            let reason = "the host has no memory for more connections";
+            self.note_refusal(listener, peer, reason);
+            return None;
+        }
         match self.door.seat(peer) {
             Ok(seat) => Some(seat),
             Err(too_many) => {

@@ -34,6 +34,13 @@ pub(super) fn perform(deed: &str, connection: Option<&Connection>) {
         "small-writes" => loop {
             connection.map(|connection| connection.write(b"."));
         },
+        "group-small-writes" => {
+            let group = Group::new();
+            connection.inspect(|connection| group.add(connection));
+            loop {
+                group.write(b".", None);
+            }
+        }
         "group-huge-write" => {
             let group = Group::new();
             connection.inspect(|connection| group.add(connection));
@@ -281,11 +288,11 @@ fn deeper(depth: u64) -> u64 {
     deeper(depth + 1) + here.iter().sum::<u64>()
 }
 
-/// Takes memory in steps of 1 MiB and keeps it.
+/// Takes memory in steps of 1 MiB and keeps it. To touch it would take more time than there is.
 fn grow() {
     let mut kept = Vec::new();
     loop {
-        kept.push(black_box(vec![1_u8; 1 << 20]));
+        kept.push(black_box(Vec::<u8>::with_capacity(1 << 20)));
     }
 }
 

@@ -132,7 +132,11 @@ impl handler::GuestSession for Session {
             return;
         }
         self.line.borrow_mut().extend(data);
-        while let Some(end) = self.line.borrow().iter().position(|byte| *byte == b'\n') {
+        loop {
+            let end = self.line.borrow().iter().position(|byte| *byte == b'\n');
+            let Some(end) = end else {
+                return;
+            };
             let line: Vec<u8> = self.line.borrow_mut().drain(..=end).collect();
             self.obey(&String::from_utf8_lossy(&line));
         }
