@@ -83,8 +83,8 @@ mod watch;
 
 mod daemon;
 
-mod memory;
 pub mod checks;
+mod memory;
 
 /// Writes an error and its causes as one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -435,6 +435,40 @@ fn a_service_of_a_file_is_watched_if_it_says_so() {
 }
 
 #[test]
+fn what_is_built_again_is_swapped_in() {
+    let folder = scratch("admin-build-watch");
+    let (source, built) = (folder.join("source.wasm"), folder.join("echo.wasm"));
+    fs::copy(plugin("echo"), &source).unwrap();
+    let mut command = places::host();
+    command
+        .args(["build", "--watch", "--out"])
+        .args([&built, &source]);
+    let mut build = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(build.stdout.take().unwrap()).lines();
+    let mut out = out.map(Result::unwrap);
+    let errors = BufReader::new(build.stderr.take().unwrap()).lines();
+    let mut errors = errors.map(Result::unwrap);
+    assert!(out.next().unwrap().starts_with("built "));
+    let admin = Administered::of(&built, "admin-built", |run| run.arguments(["--watch"]));
+    let mut client = admin.host.connect();
+    echoes(&mut client, "ping", "ping");
+    // What does not build is told, and waited for.
+    fs::write(&source, "not yet").unwrap();
+    assert!(errors.next().unwrap().contains("source.wasm"));
+    echoes(&mut client, "ping", "ping");
+    fs::copy(guest("echo-next"), &source).unwrap();
+    assert!(out.next().unwrap().starts_with("built "));
+    admin.wait_for("swapped", |service| service["swaps"] == 1);
+    echoes(&mut client, "ping", "PING");
+    build.kill().unwrap();
+    build.wait().unwrap();
+}
+
+#[test]
 fn connections_are_listed_by_pages_and_closed() {
     let admin = Administered::run("admin-connections", |run| run.listen("tcp://127.0.0.1:0"));
     let mut clients: Vec<_> = (0..25).map(|_| admin.host.connect()).collect();
@@ -659,9 +693,7 @@ fn over_tls_there_is_a_token() {
     let line = host.logged(&["administration", "url="]);
     let port = line.trim_end_matches('"').rsplit(':').next().unwrap();
     let at = format!("tls://localhost:{port}");
-    let ps = |arguments: &[&str]| {
-        nethost(["ps", "--admin", &at].iter().chain(arguments))
-    };
+    let ps = |arguments: &[&str]| nethost(["ps", "--admin", &at].iter().chain(arguments));
     let (ca, token, other) = (
         ca.to_str().unwrap(),
         token.to_str().unwrap(),
