@@ -274,7 +274,9 @@ fn listening(child: &mut Child, count: usize) -> Vec<SocketAddr> {
         );
     }
     // What comes later must not fill the pipe.
-    thread::spawn(move || for _line in lines {});
+    thread::spawn(move || {
+        for _line in lines {}
+    });
     found
 }
 
