@@ -61,7 +61,7 @@ impl Server {
         let mut problems = Vec::new();
         for service in &config.services {
             let mut live = self.services.iter();
-            if live.any(|live| live.config == service.config) {
+            if live.any(|live| live.made.config == service.config) {
                 continue;
             }
             let faults = reach::outside(&service.config);
