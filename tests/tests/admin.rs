@@ -241,6 +241,23 @@ fn a_swap_that_cannot_be_changes_nothing_and_says_why() {
 }
 
 #[test]
+fn one_that_was_swapped_is_the_same_after_a_stop() {
+    let admin = Administered::run("admin-swap-stop", |run| run);
+    admin.done(&format!("swap echo {}", guest("echo-next").display()));
+    admin.done("stop echo");
+    assert_eq!(admin.service()["name"], "echo");
+    admin.done("start echo");
+    admin.host.wait_for_listeners(2);
+    let service = admin.service();
+    assert_eq!(
+        (&service["name"], &service["swapped"]),
+        (&"echo".into(), &true.into())
+    );
+    let mut client = Client::tcp(admin.host.address_of(1));
+    echoes(&mut client, "ping", "PING");
+}
+
+#[test]
 fn one_who_is_not_there_or_is_named_wrongly_is_told_with_what_to_do() {
     let admin = Administered::run("admin-names", |run| run);
     for command in ["drain", "stop", "start", "connections", "logs"] {
