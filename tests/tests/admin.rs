@@ -603,7 +603,7 @@ fn top_tells_rates() {
     let columns: Vec<_> = lines[1].split_whitespace().collect();
     assert_eq!(
         columns[..5],
-        ["SERVICE", "STATE", "VERSION", "CONN", "IN/s"]
+        ["SERVICE", "STATE", "VERS", "CONN", "IN/s"]
     );
     assert!(lines[2].starts_with("echo "), "{told}");
     assert!(!lines[2].contains(" - "), "there are rates: {told}");
