@@ -15,8 +15,8 @@
 //! * [`files`], [`storage`]: files and directories that the operator granted.
 //! * [`accounts`]: users that the operator named, and how their passwords are verified.
 //! * [`metrics`]: what is counted, and the endpoint that tells it, with health and readiness.
-//! * [`admin`]: the socket that an operator's commands speak to.
 //! * [`dumps`]: core dumps of plugins that broke.
+//! * [`admin`]: the socket that an operator's commands speak to.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `watch`: what came from files (certificates, users) is loaded again when they change.

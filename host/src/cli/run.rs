@@ -116,6 +116,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "URL", value_parser = metrics_endpoint)]
     metrics: Option<Endpoint>,
 
+    /// Write a core dump of a plugin that breaks to this folder, which must be there; the log names the file
+    ///
+    /// It holds the plugin's memory, and so what its clients said: passwords, letters, keys. Only the process's own user can read it. The newest 8 are kept, of 64 MiB together;
+    /// there is at most one in a second, and none of an instance with more than 16 MiB of memory.
+    #[arg(long, value_name = "DIR")]
+    coredump: Option<PathBuf>,
+
     /// Where `nethost ps`, `swap` and so on find this host: the path of a UNIX socket, or tls://HOST:PORT?cert=FILE [default: $XDG_RUNTIME_DIR/nethost.sock, if it is free]
     ///
     /// Only this user may open the socket (mode 600; `unix:///PATH?mode=660` says otherwise).
@@ -129,13 +136,6 @@ pub(crate) struct Run {
     /// When the plugin's file changes, swap it under its open connections; a file that is not fit is told, and the old version goes on
     #[arg(long)]
     watch: bool,
-
-    /// Write a core dump of a plugin that breaks to this folder, which must be there; the log names the file
-    ///
-    /// It holds the plugin's memory, and so what its clients said: passwords, letters, keys. Only the process's own user can read it. The newest 8 are kept, of 64 MiB together;
-    /// there is at most one in a second, and none of an instance with more than 16 MiB of memory.
-    #[arg(long, value_name = "DIR")]
-    coredump: Option<PathBuf>,
 
     /// The service's name in the output and the log: letters, digits, `-`, `_` and `.` [default: the plugin's name]
     #[arg(long, value_parser = service_name)]

@@ -59,7 +59,7 @@ impl Secret {
     }
 
     /// Returns the file that it is in.
-    pub(super) fn file(&self) -> Option<&Path> {
+    pub(crate) fn file(&self) -> Option<&Path> {
         match &self.origin {
             Origin::File(path) => Some(path),
             Origin::Environment(_) => None,

@@ -32,7 +32,7 @@ use crate::{
     admin::{self, Admin, Command, Commands, Taken, listen},
     cli::{Mistake, OrMistake as _},
     config::{
-        self, Config, HostConfig, Problem, Problems, ServiceConfig, Severity,
+        self, Config, HostConfig, Problem, Problems, Secret, ServiceConfig, Severity,
         prepare::{Digest, Effort, Fault, Prepared, digest, prepare_with, start_fault},
         reach::Loading,
     },
@@ -291,6 +291,11 @@ impl Source {
         }
         if let Some(coredump) = &host.coredump {
             reach.allow(coredump, Access::Write);
+        }
+        let token = host.admin.iter().filter_map(|admin| admin.token.as_ref());
+        for path in token.filter_map(Secret::file) {
+            // The file names it when it is read again, too.
+            reach.allow(path, Access::Reread);
         }
         let admin = host.admin.iter().map(|admin| &admin.endpoint);
         for endpoint in admin.chain(&host.metrics) {
@@ -680,14 +685,17 @@ fn announce<'a>(services: impl Iterator<Item = &'a Service>) -> anyhow::Result<(
 /// Takes the lock of the admin socket and that of the pid file, as far as there are any.
 fn locks(host: &mut HostConfig) -> anyhow::Result<Vec<LockFile>> {
     let mut locks = Vec::new();
-    if let (Some(admin), Some(path)) = (&host.admin, admin_lock(host)) {
+    if let Some(Admin { taken, .. }) = &host.admin
+        && let Some(path) = admin_lock(host)
+    {
         let lock = hold(&path).with_context(|| {
-            let socket = socket_path(admin).unwrap_or(&path).display();
+            let socket = path.with_extension("");
+            let socket = socket.display();
             format!("another nethost has the admin socket {socket}; stop that one, or give this one another `admin`")
         });
         match lock {
             Ok(lock) => locks.push(lock),
-            Err(error) if admin.taken == Taken::GoOn => {
+            Err(error) if *taken == Taken::GoOn => {
                 tracing::warn!(error = format!("{error:#}"), "{NOT_ADMINISTERED}");
                 host.admin = None;
             }
@@ -702,19 +710,15 @@ fn locks(host: &mut HostConfig) -> anyhow::Result<Vec<LockFile>> {
 
 /// Returns the file that says whose the admin socket is.
 fn admin_lock(host: &HostConfig) -> Option<PathBuf> {
-    let mut path = socket_path(host.admin.as_ref()?)?.as_os_str().to_owned();
+    let Endpoint::Unix(unix) = &host.admin.as_ref()?.endpoint else {
+        return None;
+    };
+    let UnixName::Path(socket) = &unix.address else {
+        return None;
+    };
+    let mut path = socket.clone().into_os_string();
     path.push(".lock");
     Some(path.into())
-}
-
-fn socket_path(admin: &Admin) -> Option<&Path> {
-    match &admin.endpoint {
-        Endpoint::Unix(unix) => match &unix.address {
-            UnixName::Path(socket) => Some(socket),
-            UnixName::Abstract(_) => None,
-        },
-        _ => None,
-    }
 }
 
 fn hold(path: &Path) -> anyhow::Result<LockFile> {
