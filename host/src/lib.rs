@@ -60,6 +60,7 @@ pub mod storage;
 pub mod metrics;
 
 pub mod admin;
+
 pub mod dumps;
 
 pub mod engine;

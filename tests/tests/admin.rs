@@ -241,6 +241,23 @@ fn a_swap_that_cannot_be_changes_nothing_and_says_why() {
 }
 
 #[test]
+fn one_that_was_swapped_is_the_same_after_a_stop() {
+    let admin = Administered::run("admin-swap-stop", |run| run);
+    admin.done(&format!("swap echo {}", guest("echo-next").display()));
+    admin.done("stop echo");
+    assert_eq!(admin.service()["name"], "echo");
+    admin.done("start echo");
+    admin.host.wait_for_listeners(2);
+    let service = admin.service();
+    assert_eq!(
+        (&service["name"], &service["swapped"]),
+        (&"echo".into(), &true.into())
+    );
+    let mut client = Client::tcp(admin.host.address_of(1));
+    echoes(&mut client, "ping", "PING");
+}
+
+#[test]
 fn one_who_is_not_there_or_is_named_wrongly_is_told_with_what_to_do() {
     let admin = Administered::run("admin-names", |run| run);
     for command in ["drain", "stop", "start", "connections", "logs"] {
@@ -435,6 +452,40 @@ fn a_service_of_a_file_is_watched_if_it_says_so() {
 }
 
 #[test]
+fn what_is_built_again_is_swapped_in() {
+    let folder = scratch("admin-build-watch");
+    let (source, built) = (folder.join("source.wasm"), folder.join("echo.wasm"));
+    fs::copy(plugin("echo"), &source).unwrap();
+    let mut command = places::host();
+    command
+        .args(["build", "--watch", "--out"])
+        .args([&built, &source]);
+    let mut build = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(build.stdout.take().unwrap()).lines();
+    let mut out = out.map(Result::unwrap);
+    let errors = BufReader::new(build.stderr.take().unwrap()).lines();
+    let mut errors = errors.map(Result::unwrap);
+    assert!(out.next().unwrap().starts_with("built "));
+    let admin = Administered::of(&built, "admin-built", |run| run.arguments(["--watch"]));
+    let mut client = admin.host.connect();
+    echoes(&mut client, "ping", "ping");
+    // What does not build is told, and waited for.
+    fs::write(&source, "not yet").unwrap();
+    assert!(errors.next().unwrap().contains("source.wasm"));
+    echoes(&mut client, "ping", "ping");
+    fs::copy(guest("echo-next"), &source).unwrap();
+    assert!(out.next().unwrap().starts_with("built "));
+    admin.wait_for("swapped", |service| service["swaps"] == 1);
+    echoes(&mut client, "ping", "PING");
+    build.kill().unwrap();
+    build.wait().unwrap();
+}
+
+#[test]
 fn connections_are_listed_by_pages_and_closed() {
     let admin = Administered::run("admin-connections", |run| run.listen("tcp://127.0.0.1:0"));
     let mut clients: Vec<_> = (0..25).map(|_| admin.host.connect()).collect();
@@ -552,7 +603,7 @@ fn top_tells_rates() {
     let columns: Vec<_> = lines[1].split_whitespace().collect();
     assert_eq!(
         columns[..5],
-        ["SERVICE", "STATE", "VERSION", "CONN", "IN/s"]
+        ["SERVICE", "STATE", "VERS", "CONN", "IN/s"]
     );
     assert!(lines[2].starts_with("echo "), "{told}");
     assert!(!lines[2].contains(" - "), "there are rates: {told}");
@@ -659,10 +710,7 @@ fn over_tls_there_is_a_token() {
     let line = host.logged(&["administration", "url="]);
     let port = line.trim_end_matches('"').rsplit(':').next().unwrap();
     let at = format!("tls://localhost:{port}");
-    let ps = |arguments: &[&str]| {
-        let all = ["ps", "--admin", &at].iter().chain(arguments);
-        nethost(all)
-    };
+    let ps = |arguments: &[&str]| nethost(["ps", "--admin", &at].iter().chain(arguments));
     let (ca, token, other) = (
         ca.to_str().unwrap(),
         token.to_str().unwrap(),

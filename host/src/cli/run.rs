@@ -125,6 +125,7 @@ pub(crate) struct Run {
     /// there is at most one in a second, and none of an instance with more than 16 MiB of memory.
     #[arg(long, value_name = "DIR")]
     coredump: Option<PathBuf>,
+
     /// Where `nethost ps`, `swap` and so on find this host: the path of a UNIX socket, or tls://HOST:PORT?cert=FILE [default: $XDG_RUNTIME_DIR/nethost.sock, if it is free]
     ///
     /// Only this user may open the socket (mode 600; `unix:///PATH?mode=660` says otherwise).

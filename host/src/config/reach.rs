@@ -112,7 +112,8 @@ fn paths(
         Loading::Once => Access::Read,
         Loading::Again => Access::Reread,
     };
-    let mut paths = vec![(Part::Plugin, config.plugin.clone(), loaded)];
+    let plugin = if config.watch { Access::Reread } else { loaded };
+    let mut paths = vec![(Part::Plugin, config.plugin.clone(), plugin)];
     let access = |mode| match mode {
         FileMode::ReadOnly => Access::Read,
         FileMode::ReadWrite => Access::Write,

@@ -12,7 +12,10 @@ use tokio::task::JoinError;
 use super::{Live, Made, Ready, Server, Source, announce, drain, watching::PluginFile};
 use crate::{
     admin::{Answer, Command, Known, Origin, Refusal, Swap, api},
-    config::prepare::{Fault, digest, digest_of, settings},
+    config::{
+        ServiceConfig,
+        prepare::{Fault, digest, digest_of, settings},
+    },
     daemon::notify,
     engine::Engine,
     metrics::health::State,
@@ -304,7 +307,12 @@ impl Server {
         let Some(Stopped { made, .. }) = self.stopped.get(place) else {
             return Err(self.none_live(name));
         };
-        let ready = Ready::new(&self.engine, &made.config, Some(made));
+        // One that was named after its plugin keeps that name, whatever was swapped in.
+        let config = ServiceConfig {
+            name: Some(name.to_owned()),
+            ..made.config.clone()
+        };
+        let ready = Ready::new(&self.engine, &config, Some(made));
         let Ready { made, prepared } = ready.map_err(|faults| unfit(&faults))?;
         let failed = |error: crate::service::ServiceError| {
             let message = crate::chain(&error);

@@ -210,8 +210,9 @@ impl Made {
     /// Returns whether a service of this description goes on with the plugin of this one: it is of the same file, and that has not changed.
     fn has_plugin_of(&self, config: &ServiceConfig, now: Option<Digest>) -> bool {
         let plugin = |digest: Option<Digest>| digest.map(|digest| digest.plugin);
-        let is_same_file = self.config.plugin == config.plugin;
-        is_same_file && now.is_some() && plugin(self.digest) == plugin(now)
+        // What cannot be read any more cannot have changed for us.
+        let is_same_content = now.is_none() || plugin(self.digest) == plugin(now);
+        self.config.plugin == config.plugin && is_same_content
     }
 }
 

@@ -348,7 +348,7 @@ const COLUMNS: &[(Column, &str, Align, Constraint)] = &[
     (Column::State, "STATE", Align::Left, Constraint::Length(8)),
     (
         Column::Version,
-        "VERSION",
+        "VERS",
         Align::Left,
         Constraint::Length(6),
     ),
