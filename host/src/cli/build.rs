@@ -95,7 +95,7 @@ impl Build {
     fn look(&self, source: &Path) -> Snapshot {
         let mut snapshot = Snapshot::default();
         add(&mut snapshot, source, DEEPEST);
-        for manifest in &self.manifest {
+        if let Some(manifest) = &self.manifest {
             snapshot.add(manifest);
         }
         snapshot
