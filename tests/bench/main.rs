@@ -5,8 +5,10 @@
 
 mod boundary;
 mod disk;
+mod http;
 mod idle;
 mod load;
+mod paced;
 mod send_file;
 mod server;
 mod stats;
@@ -30,6 +32,8 @@ enum What {
     Boundary(boundary::Options),
     /// How long an echo takes beside a plugin on the same worker that moves 100 MB/s to and from files
     Disk(disk::Options),
+    /// HTTP: requests and bytes a second, and latency, against nginx and Twisted
+    Http(http::Options),
     /// A file through `send-file`, against nginx's sendfile
     SendFile(send_file::Options),
     /// UDP: packets a second of the echo plugin against a plain native echo with recvmmsg and sendmmsg
@@ -49,6 +53,7 @@ fn main() -> anyhow::Result<()> {
     match Bench::parse().what {
         What::Boundary(options) => boundary::run(&options),
         What::Disk(options) => disk::run(&options),
+        What::Http(options) => http::run(&options),
         What::SendFile(options) => send_file::run(&options),
         What::Udp(options) => udp::run(&options),
         What::Serve(options) => server::run(&options),

@@ -9,6 +9,7 @@
 //! | [`codec`] | bytes to types and back; no state but where a body is |
 //! | [`session`] | a connection's requests one after another; no bytes of answers, no host calls |
 //! | [`Service`], [`Router`], [`Body`] | what an application is made of |
+//! | [`site`] | the application that this crate itself is: files |
 //! | [`Http`] | the glue: what the host calls and is called for |
 //!
 //! # An application
@@ -62,8 +63,13 @@ mod router;
 
 mod server;
 
+pub mod site;
+
 pub use body::{Body, BodyError};
 pub use http;
 pub use router::{Params, Router};
 pub use server::{Http, Server};
 pub use service::{Application, Peer, Reply, Service, text};
+
+#[cfg(feature = "plugin")]
+nethost_sdk::export_plugin!(Http<site::Files>, swap);

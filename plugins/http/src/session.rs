@@ -128,6 +128,9 @@ impl Session {
             if is_complete || self.held.len() > limits.request_line + limits.header_bytes {
                 head::decode(&self.held, limits, fields)?
             } else {
+                if before < head::FIRST_LOOK && memchr(b'\n', self.held.get(2..).unwrap_or_default()).is_none() {
+                    head::begins_well(&self.held)?;
+                }
                 None
             }
         };

@@ -16,6 +16,7 @@ impl Application for Hello {
         Ok(Router::new()
             .get("/", |_, _| text("OK"))
             .post("/", |request, _| same(request))
+            .get("/hello", |_, _| text("Hello, World!"))
             .get("/echo", |_, peer| text(lines(peer)))
             .post("/echo", |_, peer| text(lines(peer)))
             .get("/cookie", |request, _| text(cookies(&request)))

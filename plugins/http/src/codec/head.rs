@@ -208,9 +208,9 @@ fn field_line(data: &[u8], range: Range<usize>) -> Result<Field, Refusal> {
     })
 }
 
-/// Whether what has come of a first line can become one: a client that speaks another protocol is told at once.
-fn begins_well(data: &[u8]) -> Result<(), Refusal> {
-    let line = match data {
+/// Whether what has come of a first line can become one, as far as [`FIRST_LOOK`]: a client that speaks another protocol is told at once.
+pub(crate) fn begins_well(data: &[u8]) -> Result<(), Refusal> {
+    let line = match data.get(..FIRST_LOOK).unwrap_or(data) {
         [b'\r'] => return Ok(()),
         [b'\r', b'\n', line @ ..] => line,
         line => line,
@@ -221,6 +221,9 @@ fn begins_well(data: &[u8]) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+/// How far a line that is not complete is looked at: 64 bytes.
+pub(crate) const FIRST_LOOK: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -108,17 +108,14 @@ impl<A: Application> Protocol for Http<A> {
 
     fn read_closed(&mut self, cx: &mut Context<'_, Server<A>>) {
         self.has_ended = true;
-        match &self.exchange {
-            // Whoever sends a request and closes its half waits for the answer.
-            Some(exchange) if !self.session.is_in_body() => {
-                let _ = exchange;
-            }
-            Some(exchange) => {
-                if let Some(body) = &exchange.body {
-                    body.lose();
-                }
-            }
-            None => cx.connection.close(),
+        let Some(exchange) = &self.exchange else {
+            return cx.connection.close();
+        };
+        // Whoever sends a request and closes its half waits for the answer; one that stops in the middle of a body gets the application's.
+        if self.session.is_in_body()
+            && let Some(body) = &exchange.body
+        {
+            body.lose();
         }
     }
 
