@@ -1,19 +1,20 @@
 //! The wasmtime engine: how components are compiled, and the one thread that makes time pass for them.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use wasmtime::{
     Cache, Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails, component::Linker,
 };
 
-use crate::{imports, instance::State};
+use crate::{dumps::Dumps, imports, instance::State};
 
 /// Compiles components, and links them with what the host offers.
 #[derive(Clone)]
 pub struct Engine {
     wasmtime: Wasmtime,
     linker: Linker<State>,
+    dumps: Option<Arc<Dumps>>,
 }
 
 /// What a pool of instances has room for.
@@ -37,11 +38,16 @@ impl Engine {
     /// What an instance needs is allocated on demand. Compiled code is kept in wasmtime's own cache (`~/.cache/wasmtime`), so a second start
     /// with the same plugin does not compile; without a writable cache folder it does, and the log says so.
     pub fn new() -> wasmtime::Result<Self> {
-        Self::with(InstanceAllocationStrategy::OnDemand)
+        Self::dumping(None)
     }
 
-    /// As [`Self::new`], but instances come from a pool, which makes thousands of them cheap. It is sized for one plugin.
-    pub(crate) fn pooling(size: &PoolSize) -> wasmtime::Result<Self> {
+    /// As [`Self::new`], and a plugin that breaks leaves a core dump.
+    pub fn dumping(dumps: Option<Arc<Dumps>>) -> wasmtime::Result<Self> {
+        Self::with(InstanceAllocationStrategy::OnDemand, dumps)
+    }
+
+    /// As [`Self::dumping`], but instances come from a pool, which makes thousands of them cheap. It is sized for one plugin.
+    pub(crate) fn pooling(size: &PoolSize, dumps: Option<Arc<Dumps>>) -> wasmtime::Result<Self> {
         let count = |each: u32| -> u32 {
             let instances = u32::try_from(size.instances).unwrap_or(u32::MAX);
             instances.saturating_mul(each)
@@ -62,10 +68,13 @@ impl Engine {
             .max_component_instance_size(LARGEST_INSTANCE)
             // What a connection leaves behind goes back to the system.
             .max_unused_warm_slots(WARM_SLOTS);
-        Self::with(InstanceAllocationStrategy::Pooling(pool))
+        Self::with(InstanceAllocationStrategy::Pooling(pool), dumps)
     }
 
-    fn with(allocation: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
+    fn with(
+        allocation: InstanceAllocationStrategy,
+        dumps: Option<Arc<Dumps>>,
+    ) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config
             // Measured: the same calls cost three times as much with it.
@@ -74,16 +83,27 @@ impl Engine {
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .allocation_strategy(allocation)
             .cache(cache());
+        #[cfg(feature = "coredump")]
+        config.coredump_on_trap(dumps.is_some());
         let wasmtime = Wasmtime::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
         imports::add_to_linker(&mut linker)?;
         tick(&wasmtime)?;
-        Ok(Self { wasmtime, linker })
+        Ok(Self {
+            wasmtime,
+            linker,
+            dumps,
+        })
     }
 
     /// Returns wasmtime's engine.
     pub fn wasmtime(&self) -> &Wasmtime {
         &self.wasmtime
+    }
+
+    /// Returns where core dumps go.
+    pub(crate) fn dumps(&self) -> Option<&Arc<Dumps>> {
+        self.dumps.as_ref()
     }
 
     pub(crate) fn linker(&self) -> &Linker<State> {

@@ -15,10 +15,13 @@
 //! * [`files`], [`storage`]: files and directories that the operator granted.
 //! * [`accounts`]: users that the operator named, and how their passwords are verified.
 //! * [`metrics`]: what is counted, and the endpoint that tells it, with health and readiness.
+//! * [`dumps`]: core dumps of plugins that broke.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `watch`: what came from files (certificates, users) is loaded again when they change.
-//! * `daemon`: readiness, giving up root, pid file: what a service manager expects.
+//! * `daemon`: readiness, giving up root, pid file: what a service manager expects; and what the kernel confines the process to.
+//! * [`checks`]: what must hold for any input, for the fuzzer.
+//! * `memory`: how much the host uses, all services together.
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
 
 pub mod cli;
@@ -55,6 +58,8 @@ pub mod storage;
 
 pub mod metrics;
 
+pub mod dumps;
+
 pub mod engine;
 
 pub mod plugin;
@@ -74,6 +79,9 @@ pub mod contract;
 mod watch;
 
 mod daemon;
+
+mod memory;
+pub mod checks;
 
 /// Writes an error and its causes as one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -14,6 +14,7 @@ use crate::{
         command_handler, datagram_handler, deferred_handler, handler, session_swap_handler,
         swap_handler,
     },
+    dumps::Dumps,
     engine::Engine,
     inspect::{self, Description, Unfit},
     instance::State,
@@ -28,6 +29,8 @@ pub struct Plugin {
     pub manifest: Manifest,
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: ExportIndices,
+    /// Where core dumps go.
+    pub(crate) dumps: Option<Arc<Dumps>>,
     /// What it was made from, if it may have to be compiled again for a pool.
     source: Option<Source>,
 }
@@ -172,6 +175,7 @@ impl Plugin {
             manifest,
             pre,
             exports,
+            dumps: engine.dumps().cloned(),
             source,
         })
     }

@@ -8,9 +8,11 @@
 //! * [`scripted`]: the other end of the guest that does what it is told.
 //! * [`disk`]: a directory that is granted to it.
 //! * [`metrics`]: the endpoint for metrics, and what it says.
+//! * [`misbehaviour`]: what a guest must not do, and a neighbour that notices it or not.
 //! * [`full`]: a listener that keeps who connects waiting.
 //! * [`golden`]: files that are wrong, and what is said of them.
 //! * [`names`]: a name server that answers what it is told to.
+//! * [`soak`]: every guest that misbehaves at once, next to a good one.
 //! * [`places`]: where the host's program, plugins and guests are.
 //! * [`random`]: the same numbers at every run.
 
@@ -21,11 +23,13 @@ pub mod full;
 pub mod golden;
 pub mod host;
 pub mod metrics;
+pub mod misbehaviour;
 pub mod names;
 pub mod places;
 pub mod random;
 pub mod scripted;
 pub mod service;
+pub mod soak;
 pub mod tls;
 
 use std::time::Duration;

@@ -6,7 +6,10 @@ use anyhow::bail;
 
 use crate::{
     cli::{Mistake, outward::Outward},
-    config::{DirectoryConfig, HostConfig, ServiceConfig, service_name},
+    config::{
+        DirectoryConfig, HostConfig, LEAST_MEMORY, ServiceConfig, service_name, text::parse_size,
+    },
+    daemon::confinement::Confinement,
     endpoint::{Direction, Endpoint, EndpointError},
     files::FileGrant,
     grants::ConnectGrant,
@@ -111,9 +114,31 @@ pub(crate) struct Run {
     #[arg(long, value_name = "URL", value_parser = metrics_endpoint)]
     metrics: Option<Endpoint>,
 
+    /// Write a core dump of a plugin that breaks to this folder, which must be there; the log names the file
+    ///
+    /// It holds the plugin's memory, and so what its clients said: passwords, letters, keys. Only the process's own user can read it. The newest 8 are kept, of 64 MiB together;
+    /// there is at most one in a second, and none of an instance with more than 16 MiB of memory.
+    #[arg(long, value_name = "DIR")]
+    coredump: Option<PathBuf>,
+
     /// The service's name in the output and the log: letters, digits, `-`, `_` and `.` [default: the plugin's name]
     #[arg(long, value_parser = service_name)]
     name: Option<String>,
+
+    /// Whether the kernel keeps the process from files, connections and system calls that it does not need for what it was granted: on or off
+    ///
+    /// With Linux' Landlock and seccomp, as far as the kernel has them; what could not be applied is told in the log.
+    #[arg(
+        long,
+        value_name = "on|off",
+        default_value = "on",
+        hide_possible_values = true
+    )]
+    confinement: Confinement,
+
+    /// Bytes of memory that the host may use: over it new connections are closed and no plugin's memory grows [default: four fifths of what is free at the start]
+    #[arg(long, value_name = "BYTES", value_parser = host_memory)]
+    host_memory: Option<u64>,
 
     /// How long open connections may go on after SIGINT or SIGTERM, as 500ms, 30s, 5m
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
@@ -130,6 +155,9 @@ impl Run {
         let host = HostConfig {
             workers: self.workers,
             metrics: self.metrics.clone(),
+            confinement: self.confinement,
+            memory: self.host_memory,
+            coredump: self.coredump.clone(),
             drain_timeout: self.drain_timeout,
             ..HostConfig::default()
         };
@@ -208,6 +236,13 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
     }
+}
+
+fn host_memory(text: &str) -> Result<u64, String> {
+    let least = LEAST_MEMORY;
+    let wrong = || format!("expected a number of bytes from {least} on, such as 512MiB or 2GiB");
+    let bytes = parse_size(text).filter(|bytes| *bytes >= least);
+    bytes.ok_or_else(wrong)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

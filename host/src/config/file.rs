@@ -22,7 +22,7 @@ use super::{
     text::nearest,
 };
 use crate::{
-    daemon::identity,
+    daemon::{confinement::Confinement, identity},
     endpoint::{Certificate, Direction, Endpoint, EndpointError, Place, UnixEndpoint, UnixName},
     files::{FileGrant, FileMode},
     logging::{self, LogFormat},
@@ -142,8 +142,22 @@ fn read_host(section: &Section<'_>) -> (HostConfig, Vec<SocketAddr>) {
     if let Some(field) = section.field("group") {
         host.group = field.read("\"nethost\"", group);
     }
+    if let Some(field) = section.field("coredump") {
+        host.coredump = field.path("\"/var/lib/nethost/dumps\"");
+    }
     if let Some(field) = section.field("pid-file") {
         host.pid_file = field.path("\"/run/nethost.pid\"");
+    }
+    if let Some(field) = section.field("confinement")
+        && let Some(confinement) = field.read("\"on\"", |text| {
+            Confinement::from_str(text, false)
+                .map_err(|_| format!("`{}` is neither `on` nor `off`", text.escape_debug()))
+        })
+    {
+        host.confinement = confinement;
+    }
+    if let Some(field) = section.field("memory") {
+        host.memory = field.size(LEAST_MEMORY..=u64::MAX);
     }
     let name_servers = section.field("name-servers");
     let name_servers = name_servers.map(|field| field.list("\"192.0.2.1\"", name_server));
@@ -539,6 +553,9 @@ fn group(name: &str) -> Result<String, String> {
 
 /// Worker threads that a host may have, at most: as many as the largest machines have cores.
 const MOST_WORKERS: u64 = 1024;
+
+/// The least memory that the host can be given: 32 MiB, of which it takes most itself.
+pub(crate) const LEAST_MEMORY: u64 = 32 << 20;
 
 /// The longest time to drain in: a week.
 const LONGEST_DRAIN: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -6,6 +6,7 @@
 //! * `keys`, `limits`: every key of the file. One that is to be added goes there, into `file` and into the example; a test compares them.
 //! * `file`: the file, read into a [`Config`]. Everything that is wrong is told at once, each with its line and the mend.
 //! * `prepare`: a description compared with its plugin and with this machine, and what it takes to start the service.
+//! * `reach`: what a description needs of the machine, which the process is confined to.
 //! * `secret`: values that are not in the file.
 
 mod service;
@@ -24,6 +25,8 @@ mod problem;
 
 pub(crate) mod prepare;
 
+pub(crate) mod reach;
+
 pub(crate) mod text;
 
 use std::{
@@ -34,6 +37,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use file::LEAST_MEMORY;
 pub use problem::{Problem, Problems, Severity};
 use reader::Span;
 pub use secret::{Secret, Secrets};
@@ -41,6 +45,7 @@ pub(crate) use service::Part;
 pub use service::{DirectoryConfig, ServiceConfig, Setting, Text};
 use text::Position;
 
+pub use crate::daemon::confinement::Confinement;
 use crate::{
     endpoint::{Endpoint, UnixEndpoint},
     logging::LogFormat,
@@ -72,8 +77,14 @@ pub struct HostConfig {
     pub user: Option<String>,
     /// The group that it becomes. None: the user's.
     pub group: Option<String>,
+    /// The folder for core dumps of plugins. None by default.
+    pub coredump: Option<PathBuf>,
     /// Where the process's id is written.
     pub pid_file: Option<PathBuf>,
+    /// Whether the kernel keeps the process from what it was not granted. On by default.
+    pub confinement: Confinement,
+    /// Bytes of memory that the host may use, all services together. None: four fifths of what is free when it starts.
+    pub memory: Option<u64>,
     /// How long connections may go on after a service was told to stop. Default 5 s.
     pub drain_timeout: Duration,
     /// What is logged, if the command line and RUST_LOG do not say it.
@@ -90,7 +101,10 @@ impl Default for HostConfig {
             metrics: None,
             user: None,
             group: None,
+            coredump: None,
             pid_file: None,
+            confinement: Confinement::On,
+            memory: None,
             drain_timeout: DRAIN_TIMEOUT,
             log: None,
             log_format: None,

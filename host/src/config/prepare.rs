@@ -13,6 +13,7 @@ use super::{DirectoryConfig, Part, ServiceConfig};
 use crate::{
     accounts::Accounts,
     chain,
+    daemon::confinement,
     endpoint::{Direction, Endpoint},
     engine::Engine,
     files::{FileGrant, FileMode, HostFile, open_regular},
@@ -123,7 +124,13 @@ pub(crate) fn prepare(
     let service = config.name.as_ref().unwrap_or(&manifest.name).clone();
     let mut faults = Vec::new();
     let isolation = isolation(config, manifest, &mut faults);
-    let listen = listeners(config, &plugin, effort, &mut faults);
+    let listen = listeners(
+        config,
+        manifest,
+        plugin.takes_datagrams(),
+        effort,
+        &mut faults,
+    );
     let settings = manifest.settings(&config.settings);
     let settings = settings.map_err(|wrong| faults.extend(wrong.into_iter().map(setting_fault)));
     let opened = open(config, &service, Some(manifest), effort, &mut faults);
@@ -151,6 +158,25 @@ pub(crate) fn prepare(
             isolation,
         },
     })
+}
+
+/// Looks at what can be compared before the plugin is compiled.
+pub(crate) fn check(
+    config: &ServiceConfig,
+    manifest: &Manifest,
+    takes_datagrams: bool,
+) -> Result<(), Vec<Fault>> {
+    let mut faults = Vec::new();
+    isolation(config, manifest, &mut faults);
+    let effort = Effort::Serve;
+    listeners(config, manifest, takes_datagrams, effort, &mut faults);
+    if let Err(wrong) = manifest.settings(&config.settings) {
+        faults.extend(wrong.into_iter().map(setting_fault));
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(faults),
+    }
 }
 
 /// Says which part of the description kept a service from starting.
@@ -208,11 +234,11 @@ fn isolation(config: &ServiceConfig, manifest: &Manifest, faults: &mut Vec<Fault
 
 fn listeners(
     config: &ServiceConfig,
-    plugin: &Plugin,
+    manifest: &Manifest,
+    takes_datagrams: bool,
     effort: Effort,
     faults: &mut Vec<Fault>,
 ) -> Vec<Endpoint> {
-    let manifest = &plugin.manifest;
     let mut listen = config.listen.clone();
     if listen.is_empty() {
         for url in &manifest.listen {
@@ -240,7 +266,7 @@ fn listeners(
             true => Part::Plugin,
             false => Part::Listen(index),
         };
-        if matches!(endpoint, Endpoint::Udp(_)) && !plugin.takes_datagrams() {
+        if matches!(endpoint, Endpoint::Udp(_)) && !takes_datagrams {
             let error = ServiceError::NoDatagrams {
                 service: manifest.name.clone(),
                 endpoint: endpoint.to_string(),
@@ -346,7 +372,8 @@ fn open(
 }
 
 fn open_fault(part: Part, path: &Path, error: &io::Error, makes: &str) -> Fault {
-    let message = format!("opening {}: {error}", path.display());
+    let hint = confinement::hint(path, error);
+    let message = format!("opening {}: {error}{hint}", path.display());
     if error.kind() == io::ErrorKind::NotFound {
         return Fault::mended(
             part,

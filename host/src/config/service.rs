@@ -1,6 +1,11 @@
 //! What a service is told: the same description from the flags of `nethost run` and from a file.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use super::secret::{Secret, Secrets};
 use crate::{
@@ -94,15 +99,28 @@ impl ServiceConfig {
 
     /// Returns the secrets among the settings.
     pub(crate) fn secrets(&self) -> Secrets {
-        let texts = self.settings.values().flat_map(|setting| match setting {
-            Setting::Text(text) => std::slice::from_ref(text),
-            Setting::List(texts) => texts,
-            Setting::Typed(_) | Setting::Integer(_) | Setting::Boolean(_) => &[],
+        Secrets::of(self.each_secret().map(|(_, secret)| secret))
+    }
+
+    /// Returns the files that secrets are in, with the settings' keys.
+    pub(super) fn secret_files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.each_secret()
+            .filter_map(|(key, secret)| Some((key, secret.file()?)))
+    }
+
+    fn each_secret(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        let texts = self.settings.iter().flat_map(|(key, setting)| {
+            let texts = match setting {
+                Setting::Text(text) => std::slice::from_ref(text),
+                Setting::List(texts) => texts,
+                Setting::Typed(_) | Setting::Integer(_) | Setting::Boolean(_) => &[],
+            };
+            texts.iter().map(move |text| (key.as_str(), text))
         });
-        Secrets::of(texts.filter_map(|text| match text {
-            Text::Secret(secret) => Some(secret),
+        texts.filter_map(|(key, text)| match text {
+            Text::Secret(secret) => Some((key, secret)),
             Text::Plain(_) => None,
-        }))
+        })
     }
 }
 

@@ -3,12 +3,14 @@
 use thiserror::Error;
 use wasmtime::ResourceLimiter;
 
-use crate::limits::Limits;
+use crate::{limits::Limits, memory::Taken};
 
 /// Counts what an instance has; growing past the limit is an error, which ends the instance with its reason named.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     memory: usize,
+    /// Of what the host has.
+    taken: Taken,
     memory_limit: usize,
     table_elements: usize,
     table_limit: usize,
@@ -27,6 +29,7 @@ impl Limiter {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             memory: 0,
+            taken: Taken::default(),
             table_elements: 0,
             memory_limit: limits.memory,
             table_limit: limits.table_elements,
@@ -49,6 +52,10 @@ impl ResourceLimiter for Limiter {
         let total = self.memory.saturating_add(desired.saturating_sub(current));
         if total > self.memory_limit {
             return Err(Exceeded::Memory(self.memory_limit).into());
+        }
+        if !self.taken.grow(desired.saturating_sub(current)) {
+            // What a guest makes of it is its own: it was within its limit.
+            return Ok(false);
         }
         self.memory = total;
         Ok(true)

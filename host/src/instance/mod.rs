@@ -29,6 +29,7 @@ use crate::{
         nethost::plugin::datagram,
     },
     command::{End, progress::Bar},
+    dumps::Dumped,
     files::HostFile,
     imports::{
         convert,
@@ -95,6 +96,13 @@ pub(crate) struct State {
     pub(crate) staging: Staging,
     limiter: Limiter,
     budget: Budget,
+}
+
+impl State {
+    /// Returns the bytes of all linear memories.
+    pub(crate) fn memory(&self) -> usize {
+        self.limiter.memory()
+    }
 }
 
 /// Processor time that the current call has left.
@@ -228,13 +236,17 @@ impl Instance {
         let (handler, deferred_handler, datagram_handler, command_handler, swap) =
             loaded.map_err(|error| {
                 let fault = Fault::of(&error, limits.setup_time);
+                let broken = Broken {
+                    dumped: dump(&plugin, &mut store, &error),
+                    error: &error,
+                };
                 log_fault(
                     &plugin,
                     &holdings,
                     Call::Instantiation,
                     None,
                     &fault,
-                    Some(&error),
+                    Some(broken),
                 );
                 StartError::Broken {
                     call: Call::Instantiation.name(),
@@ -358,6 +370,8 @@ impl Instance {
         let timing = self.holdings.meters().begin(name);
         let result = call(&mut store);
         self.holdings.meters().end(timing);
+        let failed = result.as_ref().err();
+        let dumped = failed.and_then(|error| dump(&self.plugin, &mut store, error));
         drop(store);
         self.holdings.enter(outer);
         self.calling.set(false);
@@ -371,7 +385,10 @@ impl Instance {
                 name,
                 context,
                 &fault,
-                Some(&error),
+                Some(Broken {
+                    error: &error,
+                    dumped,
+                }),
             );
             fault
         })
@@ -388,6 +405,8 @@ impl Instance {
         match self.call(name, connection, time, call) {
             Ok(value) => Some(value),
             Err(fault) => {
+                self.holdings
+                    .note_fault(log::escape(&format!("{} {fault}", name.name())));
                 self.holdings.fail();
                 if let Some(console) = self.holdings.console() {
                     console.finish(End::Failed(format!("{} {fault}", name.name())));
@@ -733,14 +752,27 @@ fn check_budget(store: &mut StoreContextMut<'_, State>) -> wasmtime::Result<Upda
     Ok(UpdateDeadline::Continue(1))
 }
 
+/// What wasmtime tells of a call that failed.
+struct Broken<'a> {
+    error: &'a wasmtime::Error,
+    dumped: Option<Dumped>,
+}
+
+fn dump(plugin: &Plugin, store: &mut Store<State>, error: &wasmtime::Error) -> Option<Dumped> {
+    let dumps = plugin.dumps.as_ref()?;
+    dumps.take(&plugin.manifest, store, error)
+}
+
 fn log_fault(
     plugin: &Plugin,
     holdings: &Holdings,
     call: Call,
     connection: Option<&Connection>,
     fault: &Fault,
-    error: Option<&wasmtime::Error>,
+    broken: Option<Broken<'_>>,
 ) {
+    let error = broken.as_ref().map(|broken| broken.error);
+    let coredump = broken.as_ref().and_then(|broken| broken.dumped.as_ref());
     let backtrace = error.and_then(|error| error.downcast_ref::<WasmBacktrace>());
     let backtrace = backtrace.map(|backtrace| {
         let frames = backtrace.frames().iter();
@@ -761,6 +793,7 @@ fn log_fault(
         connection = connection.map(|connection| connection.id().0),
         peer = connection.map(|connection| connection.peer().to_string()),
         backtrace,
+        coredump = coredump.map(tracing::field::display),
         connections = holdings.connection_count(),
         "{} {fault}; this instance ends",
         call.name()

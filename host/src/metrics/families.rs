@@ -71,6 +71,15 @@ impl Services<'_> {
         for view in self.views {
             samples.sample(&[("service", &view.name)], u64::from(view.is_listening));
         }
+        let mut samples = self.text.family(
+            "nethost_service_degraded",
+            "gauge",
+            "Workers on which the service has no instance, because the last ones broke or could not be made. Connections are closed there at once until the next try.",
+        );
+        for view in self.views {
+            let notices = view.meters.iter().filter(|it| it.notice.is_set());
+            samples.sample(&[("service", &view.name)], notices.count());
+        }
         self.gauge("nethost_connections", "Open connections.", |sample| {
             sample.connections
         });
@@ -229,6 +238,11 @@ impl Services<'_> {
             "nethost_instances_made_total",
             "Instances made: the first ones, those in place of broken ones, and new versions.",
             |meters| meters.instances_made.value(),
+        );
+        self.counter(
+            "nethost_instances_failed_total",
+            "Instances that broke, or could not be made.",
+            Meters::failures,
         );
         self.counter(
             "nethost_instance_swaps_total",

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::health::Notice;
 use crate::reactor::{CloseReason, ErrorKind};
 
 /// A number that only grows. One thread adds, which costs no more than adding to a plain number; every thread may read.
@@ -244,6 +245,8 @@ label! {
         Connections = "connections",
         /// Connections of one peer, or of its network.
         ConnectionsOfPeer = "connections-per-peer",
+        /// Memory of the host.
+        HostMemory = "host-memory",
         /// Memory or tables of an instance.
         Memory = "memory",
         /// Processor time of a call.
@@ -364,6 +367,10 @@ pub struct Meters {
     pub(crate) logins: Counters<Login, { Login::NAMES.len() }>,
     pub(crate) instances_made: Counter,
     pub(crate) swaps: Counter,
+    /// Instances that could not be made because the plugin refused.
+    pub(crate) refusals: Counter,
+    /// Why the service has no instance on the worker, if it has none.
+    pub(crate) notice: Notice,
     /// Values of a plugin's metrics that are not numbers to sum, or would take a sum back.
     pub(crate) values_ignored: Counter,
 }
@@ -440,6 +447,9 @@ impl Meters {
             logins,
             instances_made,
             swaps,
+            refusals,
+            // Who is gone waits for no instance.
+            notice: _,
             values_ignored,
         } = other;
         self.received.add(received.value());
@@ -458,7 +468,14 @@ impl Meters {
         self.logins.absorb(logins);
         self.instances_made.add(instances_made.value());
         self.swaps.add(swaps.value());
+        self.refusals.add(refusals.value());
         self.values_ignored.add(values_ignored.value());
+    }
+
+    /// Returns how many instances broke or could not be made.
+    pub(crate) fn failures(&self) -> u64 {
+        let broken: u64 = self.traps.values().map(|(_, count)| count).sum();
+        broken.saturating_add(self.refusals.value())
     }
 
     /// Returns the time in the guest by the kind of call.

@@ -15,6 +15,8 @@ pub mod parts;
 
 pub mod registry;
 
+pub mod health;
+
 mod retired;
 
 mod merge;

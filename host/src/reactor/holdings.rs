@@ -86,6 +86,8 @@ pub struct Holdings {
     pub(super) console: OnceCell<Rc<Console>>,
     changed: Notify,
     ended: Cell<bool>,
+    /// How the instance broke.
+    fault: RefCell<Option<String>>,
     /// Connections that are lost, and whose last bytes are on their way.
     lingering: Cell<usize>,
     /// Memberships in groups, all groups together.
@@ -156,6 +158,7 @@ impl Holdings {
             console: OnceCell::new(),
             changed: Notify::new(),
             ended: Cell::new(false),
+            fault: RefCell::default(),
             lingering: Cell::new(0),
             memberships: Cell::new(0),
             empty: Notify::new(),
@@ -353,6 +356,27 @@ impl Holdings {
         self.finish(&CloseReason::Trapped);
     }
 
+    /// Notes how the instance broke, for whoever asks later.
+    pub(crate) fn note_fault(&self, fault: String) {
+        *self.fault.borrow_mut() = Some(fault);
+    }
+
+    /// Returns how the instance broke.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.fault.borrow().clone()
+    }
+
+    /// Returns once the instance broke, or was told to finish.
+    pub(crate) async fn finished(&self) {
+        loop {
+            let finished = self.empty.notified();
+            if self.ended.get() {
+                return;
+            }
+            finished.await;
+        }
+    }
+
     /// Closes every connection and socket with the reason, and forgets the handler once it was told.
     pub fn finish(&self, reason: &CloseReason) {
         if *reason == CloseReason::Trapped {
@@ -367,6 +391,7 @@ impl Holdings {
         }
         self.ended.set(true);
         self.changed.notify_one();
+        self.empty.notify_waiters();
     }
 
     /// Returns once no connection is open.

@@ -26,18 +26,22 @@ use tokio::{
 use crate::{
     cli::{Mistake, OrMistake as _},
     config::{
-        Config, HostConfig, Problem, Problems, ServiceConfig, Severity,
+        self, Config, HostConfig, Problem, Problems, ServiceConfig, Severity,
         prepare::{Effort, Fault, Prepared, digest, prepare, start_fault},
+        reach::Loading,
     },
     daemon::{
         self,
+        confinement::{self, Access, Confinement, Outcome, Reach},
         identity::Identity,
         lock::{LockError, LockFile},
         notify,
     },
-    endpoint::UnixName,
+    dumps::{Dumps, DumpsError},
+    endpoint::{Endpoint, UnixName},
     engine::Engine,
     files::FileMode,
+    memory,
     metrics::{self, registry::Phase},
     service::{Host, Service, ServiceError},
     transport::stdio,
@@ -66,11 +70,17 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
         .workers
         .or_else(|| thread::available_parallelism().ok())
         .unwrap_or(NonZeroUsize::MIN);
-    let engine = Engine::new()
-        .map_err(|error| anyhow::anyhow!("{error:#}"))
-        .context("setting up wasmtime")?;
     if let Some(identity) = &identity {
         source.make_absent(identity)?;
+    }
+    // Before there is another thread.
+    let confined = source.confine(&host);
+    let dumps = open_dumps(&host, identity.as_ref())?;
+    let engine = Engine::dumping(dumps.clone())
+        .map_err(|error| anyhow::anyhow!("{error:#}"))
+        .context("setting up wasmtime")?;
+    if let Some(bytes) = host.memory.or_else(memory::default_bound) {
+        memory::bound(bytes).context("watching the memory")?;
     }
     let prepared = source.prepare(&engine)?;
     let server = Server {
@@ -81,13 +91,36 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
         services: Vec::new(),
         draining: JoinSet::new(),
         identity,
+        confined,
         _locks: locks,
     };
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the main thread's runtime")?;
-    runtime.block_on(server.run(prepared))
+    let ended = runtime.block_on(server.run(prepared));
+    if let Some(dumps) = dumps {
+        dumps.finish();
+    }
+    ended
+}
+
+/// Opens the folder for core dumps, as whom the process becomes.
+fn open_dumps(
+    host: &HostConfig,
+    identity: Option<&Identity>,
+) -> anyhow::Result<Option<Arc<Dumps>>> {
+    let Some(folder) = &host.coredump else {
+        return Ok(None);
+    };
+    let opened = match identity {
+        Some(identity) => identity.act(|| Dumps::open(folder))?,
+        None => Dumps::open(folder),
+    };
+    match opened {
+        Err(error @ DumpsError::Thread(_)) => Err(error.into()),
+        opened => opened.or_mistake().map(Some),
+    }
 }
 
 /// The services of the process.
@@ -102,6 +135,8 @@ struct Server {
     draining: JoinSet<()>,
     /// Whom the process becomes once its sockets are bound.
     identity: Option<Identity>,
+    /// What became of the confinement so far; none if it is off.
+    confined: Option<Outcome>,
     _locks: Vec<LockFile>,
 }
 
@@ -154,6 +189,47 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// Confines the process to what the services and the host need, as far as the kernel can; returns what became of it.
+    fn confine(&self, host: &HostConfig) -> Option<Outcome> {
+        if host.confinement == Confinement::Off {
+            return None;
+        }
+        let mut reach = Reach::default();
+        reach.allow_system();
+        if host.user.is_some() || host.group.is_some() {
+            // The file names them when it is read again, too.
+            reach.allow(Path::new("/etc/passwd"), Access::Read);
+            reach.allow(Path::new("/etc/group"), Access::Read);
+        }
+        for path in admin_lock(host).iter().chain(&host.pid_file) {
+            reach.allow(path, Access::Remove);
+        }
+        if let Some(coredump) = &host.coredump {
+            reach.allow(coredump, Access::Write);
+        }
+        let admin = host.admin.clone().map(Endpoint::Unix);
+        for endpoint in admin.iter().chain(&host.metrics) {
+            reach.allow_listener(endpoint);
+        }
+        let (services, loading): (Vec<_>, _) = match self {
+            Self::Flags(config) => (vec![&**config], Loading::Once),
+            Self::File { path, config } => {
+                reach.allow(path, Access::Reread);
+                let services = config.services.iter().map(|it| &it.config);
+                (services.collect(), Loading::Again)
+            }
+        };
+        for config in services {
+            let manifest = config::reach::manifest(config);
+            if let Some((manifest, takes_datagrams)) = &manifest {
+                config::reach::make(config, manifest, *takes_datagrams);
+            }
+            let manifest = manifest.as_ref().map(|(manifest, _)| manifest);
+            config::reach::allow(&mut reach, config, manifest, loading);
+        }
+        Some(confinement::enter(reach))
     }
 
     /// Prepares all services, or says everything that is wrong with any of them.
@@ -228,7 +304,7 @@ impl Config {
 }
 
 /// Says what a plugin asks for and was not granted.
-fn tell_lacking(config: &Config, service: &crate::config::WrittenService, ready: &Ready) {
+fn tell_lacking(config: &Config, service: &config::WrittenService, ready: &Ready) {
     for fault in &ready.prepared.lacking {
         let problem = config.problem(service, fault, Severity::Warning);
         let service = &ready.prepared.spec.program.service;
@@ -346,6 +422,7 @@ impl Server {
             }
             identity.assume()?;
         }
+        self.limit_calls();
         let mut staged = Vec::new();
         for (config, digest, bound) in bound {
             match bound.open().await {
@@ -363,6 +440,17 @@ impl Server {
             });
         }
         Ok(())
+    }
+
+    /// From here on nothing is called that only a start needs. No plugin has run yet.
+    fn limit_calls(&mut self) {
+        match &mut self.confined {
+            Some(outcome) => {
+                confinement::limit_calls(outcome);
+                outcome.tell();
+            }
+            None => confinement::tell_off(),
+        }
     }
 
     async fn reload(&mut self) {
@@ -476,11 +564,9 @@ fn announce<'a>(services: impl Iterator<Item = &'a Service>) -> anyhow::Result<(
 /// Takes the lock of the admin socket and that of the pid file, as far as there are any.
 fn locks(host: &HostConfig) -> anyhow::Result<Vec<LockFile>> {
     let mut locks = Vec::new();
-    if let Some(UnixName::Path(socket)) = host.admin.as_ref().map(|admin| &admin.address) {
-        let mut path = socket.clone().into_os_string();
-        path.push(".lock");
-        let lock = hold(&PathBuf::from(path)).with_context(|| {
-            let socket = socket.display();
+    if let (Some(admin), Some(path)) = (&host.admin, admin_lock(host)) {
+        let lock = hold(&path).with_context(|| {
+            let socket = &admin.address;
             format!("another nethost has the admin socket {socket}; stop that one, or give this one another `admin`")
         })?;
         locks.push(lock);
@@ -489,6 +575,16 @@ fn locks(host: &HostConfig) -> anyhow::Result<Vec<LockFile>> {
         locks.push(hold(path).context("`pid-file`")?);
     }
     Ok(locks)
+}
+
+/// Returns the file that says whose the admin socket is.
+fn admin_lock(host: &HostConfig) -> Option<PathBuf> {
+    let UnixName::Path(socket) = &host.admin.as_ref()?.address else {
+        return None;
+    };
+    let mut path = socket.clone().into_os_string();
+    path.push(".lock");
+    Some(path.into())
 }
 
 fn hold(path: &Path) -> anyhow::Result<LockFile> {

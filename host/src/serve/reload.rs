@@ -7,6 +7,7 @@ use crate::{
     config::{
         Config, ConfigError, HostConfig, Problem, Severity, WrittenService,
         prepare::{Effort, Fault, digest, prepare},
+        reach,
     },
     service::{Service, Staged},
 };
@@ -33,6 +34,10 @@ impl Server {
         for warning in &config.warnings {
             tracing::warn!("{}", warning.line());
         }
+        let outside = self.outside(&config);
+        if !outside.is_empty() {
+            return refuse(path, &outside);
+        }
         let ready = match self.differing(&config) {
             Ok(ready) => ready,
             Err(problems) => return refuse(path, &problems),
@@ -49,6 +54,21 @@ impl Server {
             }
             Err(problem) => refuse(path, &[problem]),
         }
+    }
+
+    /// Says what of services that are new, or are described otherwise than before, cannot be reached by this process any more.
+    fn outside(&self, config: &Config) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for service in &config.services {
+            let mut live = self.services.iter();
+            if live.any(|live| live.config == service.config) {
+                continue;
+            }
+            let faults = reach::outside(&service.config);
+            let told = |fault| config.problem(service, fault, Severity::Error);
+            problems.extend(faults.iter().map(told));
+        }
+        problems
     }
 
     /// Prepares the services that are new, or are described otherwise than before, or whose files have another content. Nothing is made before all of them
@@ -210,7 +230,10 @@ impl Server {
             ("metrics", old.metrics == new.metrics),
             ("user", old.user == new.user),
             ("group", old.group == new.group),
+            ("coredump", old.coredump == new.coredump),
             ("pid-file", old.pid_file == new.pid_file),
+            ("confinement", old.confinement == new.confinement),
+            ("memory", old.memory == new.memory),
             ("log", old.log == new.log),
             ("log-format", old.log_format == new.log_format),
         ];

@@ -16,6 +16,8 @@ mod rehearsal;
 
 mod slot;
 
+mod supervise;
+
 mod swap;
 
 use std::{
@@ -44,7 +46,10 @@ use crate::{
     endpoint::Endpoint,
     instance::StartError,
     manifest::Isolation,
-    metrics::registry::{Registration, Registry},
+    metrics::{
+        health::Health,
+        registry::{Registration, Registry},
+    },
     plugin::Plugin,
     reactor::{Handler, Holdings, Program, WorkerHandle, abort_on_panic},
     tls::TlsError,
@@ -477,6 +482,11 @@ impl Service {
         }
         self.forget();
         count
+    }
+
+    /// Returns whether connections are taken, and if not why not and when the next instance is made. Asks no worker, so one that hangs holds nobody up.
+    pub fn health(&self) -> Health {
+        self.registration.health()
     }
 
     /// Returns how many connections are open.

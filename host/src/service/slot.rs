@@ -21,10 +21,12 @@ use super::{
     door::{Door, Seat},
     establishing::Establishing,
     listening::{GivenStream, Listener, Socket, Sockets, Source},
+    supervise::supervise,
 };
 use crate::{
     endpoint::Security,
     instance::{Instance, StartError},
+    memory,
     metrics::{
         meters::{Limit, Meters, Refused},
         plugin::{Gauges, Snapshot, Succession, Table},
@@ -50,8 +52,8 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Slot {
     worker: Rc<Worker>,
-    program: Arc<Program>,
-    meters: Arc<Meters>,
+    pub(super) program: Arc<Program>,
+    pub(super) meters: Arc<Meters>,
     /// What the plugin's instances have counted up to now; none for a native protocol. With isolation `connection` all of one version count here.
     table: RefCell<Option<Rc<Table>>>,
     /// Connections taken, by the listener.
@@ -60,13 +62,15 @@ pub(super) struct Slot {
     pub(super) running: RefCell<Option<Running>>,
     door: Arc<Door>,
     /// With isolation `connection`: the instances that have a connection. The one that is running serves datagrams, and shows that the plugin starts.
-    alone: Option<Rc<Alone>>,
+    pub(super) alone: Option<Rc<Alone>>,
     /// A new version, made but not yet in charge.
     pub(super) staged: RefCell<Option<Rc<Instance>>>,
     /// With the URLs of their listeners.
     acceptors: RefCell<Vec<(Arc<str>, JoinHandle<()>)>>,
     establishing: Establishing,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
+    /// The service goes away: an instance that breaks is not replaced.
+    pub(super) leaving: Cell<bool>,
     /// The connections limit was reached and said so.
     full: Cell<bool>,
 }
@@ -104,6 +108,7 @@ impl Slot {
             acceptors: RefCell::default(),
             establishing: Establishing::default(),
             backoff: Backoff::default(),
+            leaving: Cell::new(false),
             full: Cell::new(false),
         });
         let running = slot.make()?;
@@ -111,6 +116,7 @@ impl Slot {
         *slot.running.borrow_mut() = Some(running);
         slot.backoff.made(Instant::now());
         tokio::task::spawn_local(end_the_idle(Rc::downgrade(&slot)));
+        tokio::task::spawn_local(supervise(Rc::downgrade(&slot)));
         SLOTS.with_borrow_mut(|slots| slots.insert(id, slot));
         Ok(())
     }
@@ -178,6 +184,7 @@ impl Slot {
     /// Ends what is left of a service on this worker, and returns what it has counted.
     pub(super) fn close(id: ServiceId) -> Option<Sample> {
         let slot = SLOTS.with_borrow_mut(|slots| slots.remove(&id))?;
+        slot.leaving.set(true);
         slot.establishing.give_up();
         for running in slot.all() {
             running.holdings.finish(&CloseReason::Draining);
@@ -331,6 +338,7 @@ impl Slot {
 
     /// Stops, and returns how many connections had to be closed at the deadline.
     pub(super) async fn drain(self: Rc<Self>, deadline: Duration) -> usize {
+        self.leaving.set(true);
         // What was accepted last has its session before it is told to say goodbye; no connection comes after that.
         tokio::task::yield_now().await;
         let deadline = self.establishing.settle(deadline).await;
@@ -374,52 +382,7 @@ impl Slot {
         all
     }
 
-    /// Returns the instance that takes new connections: a fresh one if the last one broke.
-    fn current(&self) -> Option<Running> {
-        if let Some(running) = &*self.running.borrow()
-            && running.holdings.handler().is_some()
-        {
-            return Some(running.clone());
-        }
-        let now = Instant::now();
-        if self.backoff.is_on(now) {
-            return None;
-        }
-        if let Some(delay) = self.backoff.ended(now) {
-            tracing::error!(
-                service = self.program.service,
-                retry = ?delay,
-                "its instances break again and again; connections are refused meanwhile"
-            );
-        }
-        let running = self.try_make(now)?;
-        self.hand_over_to(&running);
-        *self.running.borrow_mut() = Some(running.clone());
-        self.backoff.made(now);
-        Some(running)
-    }
-
-    /// Makes an instance, unless the last attempts failed.
-    fn try_make(&self, now: Instant) -> Option<Running> {
-        if self.backoff.is_on(now) {
-            return None;
-        }
-        match self.make() {
-            Ok(running) => Some(running),
-            Err(error) => {
-                let delay = self.backoff.longer(now);
-                tracing::error!(
-                    service = self.program.service,
-                    error = crate::chain(&error),
-                    retry = ?delay,
-                    "no instance; connections are refused meanwhile"
-                );
-                None
-            }
-        }
-    }
-
-    fn make(&self) -> Result<Running, StartError> {
+    pub(super) fn make(&self) -> Result<Running, StartError> {
         let holdings = Holdings::new(
             self.program.clone(),
             self.worker.clone(),
@@ -449,7 +412,7 @@ impl Slot {
         }
     }
 
-    fn hand_over_to(&self, running: &Running) {
+    pub(super) fn hand_over_to(&self, running: &Running) {
         if let Some(instance) = running.instance.upgrade() {
             self.hand_over(&instance, Succession::Replaced);
         }
@@ -623,6 +586,13 @@ impl Slot {
 
     /// Finds a place for a connection among its peer's.
     fn seat(&self, peer: &Address, listener: &Listener) -> Option<Seat> {
+        if memory::is_short() {
+            self.meters.refused.count(Refused::Limit);
+            self.meters.limits.count(Limit::HostMemory);
+            let reason = "the host has no memory for more connections";
+            self.note_refusal(listener, peer, reason);
+            return None;
+        }
         match self.door.seat(peer) {
             Ok(seat) => Some(seat),
             Err(too_many) => {
@@ -660,7 +630,7 @@ impl Slot {
             self.meters.refused.count(Refused::NoInstance);
             return None;
         };
-        self.backoff.recovered();
+        self.recovered();
         Some(alone.keep(running, place))
     }
 

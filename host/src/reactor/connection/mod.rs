@@ -10,7 +10,7 @@ mod steps;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     pin::Pin,
     rc::{Rc, Weak},
     task::{Context, Waker},
@@ -83,7 +83,8 @@ pub struct Connection {
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
     /// Bytes that moved in bulk since the time to close began.
     moved_closing: Cell<u64>,
-    groups: RefCell<Vec<Weak<Group>>>,
+    /// By their addresses: a connection may be in a million groups, and leave each.
+    groups: RefCell<BTreeMap<usize, Weak<Group>>>,
     /// Operations that end with this connection.
     operations: RefCell<BTreeSet<Id>>,
 }
@@ -162,7 +163,9 @@ impl Connection {
 
     /// Queues bytes without copying them.
     pub(super) fn write_shared(self: &Rc<Self>, data: &Bytes) {
-        if self.is_writable() {
+        if data.len() < SHARED_FROM {
+            self.write(data);
+        } else if self.is_writable() {
             match self.steps.borrow_mut().last(data.len()) {
                 None => self.outbox.borrow_mut().push_shared(data),
                 Some(after) => after.push_shared(data),
@@ -363,19 +366,15 @@ impl Connection {
     }
 
     pub(super) fn joined(&self, group: &Rc<Group>) {
-        self.groups.borrow_mut().push(Rc::downgrade(group));
+        let address = Rc::as_ptr(group).addr();
+        let mut groups = self.groups.borrow_mut();
+        groups.insert(address, Rc::downgrade(group));
     }
 
-    pub(super) fn left(&self, group: &Rc<Group>) {
-        self.groups
-            .borrow_mut()
-            .retain(|other| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(group)));
-    }
-
-    pub(super) fn forget_dropped_groups(&self) {
-        self.groups
-            .borrow_mut()
-            .retain(|group| group.strong_count() > 0);
+    /// It is no member of the group any more, which may be about to go.
+    pub(super) fn left(&self, group: &Group) {
+        let address = std::ptr::from_ref(group).addr();
+        self.groups.borrow_mut().remove(&address);
     }
 
     pub(super) fn operations(&self) -> &RefCell<BTreeSet<Id>> {
@@ -478,3 +477,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the plugin is told when too much is unsent.
 const UNSENT: &str = "unsent bytes";
+
+/// From so many bytes on, a write to a group is shared among its members: 128. Of a shorter one each has a copy: to keep a share takes 40 bytes itself, so a million
+/// unsent writes of one byte would take forty times what the limit says.
+const SHARED_FROM: usize = 128;

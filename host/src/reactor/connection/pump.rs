@@ -281,7 +281,7 @@ impl Connection {
         self.outbox.borrow_mut().clear();
         self.drop_steps();
         self.timer.borrow_mut().take();
-        for group in self.groups.borrow_mut().drain(..) {
+        for group in self.groups.take().into_values() {
             if let Some(group) = group.upgrade() {
                 group.forget(self.id);
             }

@@ -2,7 +2,7 @@
 //!
 //! The parser of requests is this crate's own and not `httparse`, for strictness: `httparse` takes LF alone for the end of a line, and empty lines without end before
 //! a request, which another server on the way may see differently; and it says neither which of these things is wrong, nor stops at a limit, so that another pass over
-//! the bytes would be needed. What this one takes, `httparse` takes as well, with the same result: `tests/properties.rs` and the fuzz target `head` say so.
+//! the bytes would be needed. What this one takes, `httparse` takes as well, with the same result: `tests/properties.rs` and the fuzz target `http-head` say so.
 //!
 //! | module | what |
 //! |---|---|
