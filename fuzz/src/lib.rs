@@ -64,11 +64,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("component", text::component, &["fuzz/corpus/component"]),
     Target::new("proxy", text::proxy, &["fuzz/corpus/proxy"]).longest(700),
     Target::new("contract", contract::check, &["fuzz/corpus/contract"]).longest(1000),
-    Target::new(
-        "http-head",
-        http1::head,
-        &["plugins/http/fuzz/corpus/head"],
-    ),
+    Target::new("http-head", http1::head, &["plugins/http/fuzz/corpus/head"]),
     Target::new(
         "http-chunked",
         http1::chunked,

@@ -58,11 +58,41 @@ enum Unit {
 }
 
 const ROWS: &[Row] = &[
-    Row { name: "13 bytes", path: "/hello", connections: 64, unit: Unit::Requests, goal: 1.0 },
-    Row { name: "13 bytes, 1000 connections", path: "/hello", connections: 1000, unit: Unit::Requests, goal: 0.95 },
-    Row { name: "file of 10 KiB", path: "/10k", connections: 64, unit: Unit::Requests, goal: 1.0 },
-    Row { name: "file of 1 MiB", path: "/1m", connections: 64, unit: Unit::Bytes, goal: 0.95 },
-    Row { name: "file of 1 GiB", path: "/1g", connections: 64, unit: Unit::Bytes, goal: 0.95 },
+    Row {
+        name: "13 bytes",
+        path: "/hello",
+        connections: 64,
+        unit: Unit::Requests,
+        goal: 1.0,
+    },
+    Row {
+        name: "13 bytes, 1000 connections",
+        path: "/hello",
+        connections: 1000,
+        unit: Unit::Requests,
+        goal: 0.95,
+    },
+    Row {
+        name: "file of 10 KiB",
+        path: "/10k",
+        connections: 64,
+        unit: Unit::Requests,
+        goal: 1.0,
+    },
+    Row {
+        name: "file of 1 MiB",
+        path: "/1m",
+        connections: 64,
+        unit: Unit::Bytes,
+        goal: 0.95,
+    },
+    Row {
+        name: "file of 1 GiB",
+        path: "/1g",
+        connections: 64,
+        unit: Unit::Bytes,
+        goal: 0.95,
+    },
 ];
 
 #[derive(Debug, Default, serde::Serialize)]
@@ -114,14 +144,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let latency = latency(&servers, options)?;
         if !options.json {
             println!("p99 of 13 bytes at {:.0} requests/s, µs:", latency.rate);
-            println!("  nethost {}\n  nginx   {}\n  ratio   {} (goal: at most 1.2)", latency.nethost, latency.nginx, latency.ratio);
+            println!(
+                "  nethost {}\n  nginx   {}\n  ratio   {} (goal: at most 1.2)",
+                latency.nethost, latency.nginx, latency.ratio
+            );
         }
         report.latency = Some(latency);
     }
     if "idle".contains(&options.only) {
         let bytes = idle_bytes()?;
         if !options.json {
-            println!("resident memory of an idle keep-alive connection, of 10,000: {bytes:.0} bytes (goal: at most 6144)");
+            println!(
+                "resident memory of an idle keep-alive connection, of 10,000: {bytes:.0} bytes (goal: at most 6144)"
+            );
         }
         report.idle_bytes = Some(bytes);
     }
@@ -157,7 +192,11 @@ impl Servers {
     }
 
     fn nethost(&self, row: &Row) -> SocketAddr {
-        if row.path == "/hello" { self.hello.address() } else { self.files.address() }
+        if row.path == "/hello" {
+            self.hello.address()
+        } else {
+            self.files.address()
+        }
     }
 }
 
@@ -169,7 +208,8 @@ fn hello() -> Host {
 }
 
 fn measure(row: &Row, servers: &Servers, options: &Options) -> anyhow::Result<Measured> {
-    let (mut nethost, mut nginx, mut twisted, mut ratio) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut nethost, mut nginx, mut twisted, mut ratio) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.rounds {
         let ours = wrk(servers.nethost(row), row, options.seconds)?;
         let theirs = wrk(servers.nginx.address, row, options.seconds)?;
@@ -209,16 +249,30 @@ impl Measured {
 /// One round of wrk, which runs on this thread's core.
 fn wrk(server: SocketAddr, row: &Row, seconds: u64) -> anyhow::Result<f64> {
     let output = Command::new("wrk")
-        .args(["-t1", &format!("-c{}", row.connections), &format!("-d{seconds}s")])
+        .args([
+            "-t1",
+            &format!("-c{}", row.connections),
+            &format!("-d{seconds}s"),
+        ])
         .arg(format!("http://{server}{}", row.path))
         .stdin(Stdio::null())
         .output()
         .context("running wrk; `cargo xtask bench http` installs it")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let field = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
-    anyhow::ensure!(!text.contains("Non-2xx"), "{} of {server} is no success:\n{text}", row.path);
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.trim().strip_prefix(name))
+            .map(str::trim)
+    };
+    anyhow::ensure!(
+        !text.contains("Non-2xx"),
+        "{} of {server} is no success:\n{text}",
+        row.path
+    );
     match row.unit {
-        Unit::Requests => Ok(field("Requests/sec:").context("wrk said no rate")?.parse()?),
+        Unit::Requests => Ok(field("Requests/sec:")
+            .context("wrk said no rate")?
+            .parse()?),
         Unit::Bytes => mebibytes(field("Transfer/sec:").context("wrk said no rate")?),
     }
 }
@@ -249,7 +303,12 @@ fn latency(servers: &Servers, options: &Options) -> anyhow::Result<Latency> {
         nginx.push(theirs);
         ratio.push(ours / theirs);
     }
-    Ok(Latency { rate, nethost: Rounds::of(nethost), nginx: Rounds::of(nginx), ratio: Rounds::of(ratio) })
+    Ok(Latency {
+        rate,
+        nethost: Rounds::of(nethost),
+        nginx: Rounds::of(nginx),
+        ratio: Rounds::of(ratio),
+    })
 }
 
 /// Opens many connections, asks once on each, and returns what one takes.
@@ -267,7 +326,9 @@ fn idle_bytes() -> anyhow::Result<f64> {
             // Several sources: one has only 28,000 ports.
             let source = std::net::Ipv4Addr::new(127, 0, 1, u8::try_from(index % 8)?);
             socket.bind(&SocketAddr::from((source, 0)).into())?;
-            socket.connect(&host.address().into()).with_context(|| format!("connection {index}"))?;
+            socket
+                .connect(&host.address().into())
+                .with_context(|| format!("connection {index}"))?;
             let mut stream = std::net::TcpStream::from(socket);
             stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
@@ -309,7 +370,10 @@ impl Twisted {
         let Some(python) = places::python() else {
             return Ok(None);
         };
-        let has_it = Command::new(&python).args(["-c", "import twisted.web"]).stderr(Stdio::null()).status()?;
+        let has_it = Command::new(&python)
+            .args(["-c", "import twisted.web"])
+            .stderr(Stdio::null())
+            .status()?;
         if !has_it.success() {
             return Ok(None);
         }
@@ -323,8 +387,14 @@ impl Twisted {
         let mut line = String::new();
         let start = Instant::now();
         BufReader::new(child.stdout.take().context("Twisted's output")?).read_line(&mut line)?;
-        let port: u16 = line.trim().parse().with_context(|| format!("Twisted's port, after {:?}", start.elapsed()))?;
-        Ok(Some(Self { child, address: ([127, 0, 0, 1], port).into() }))
+        let port: u16 = line
+            .trim()
+            .parse()
+            .with_context(|| format!("Twisted's port, after {:?}", start.elapsed()))?;
+        Ok(Some(Self {
+            child,
+            address: ([127, 0, 0, 1], port).into(),
+        }))
     }
 }
 

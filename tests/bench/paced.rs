@@ -41,7 +41,10 @@ fn answer_length(server: SocketAddr, request: &[u8]) -> anyhow::Result<usize> {
         }
         answer.extend_from_slice(buffer.get(..count).unwrap_or_default());
     }
-    anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200 "), "not answered with 200");
+    anyhow::ensure!(
+        answer.starts_with(b"HTTP/1.1 200 "),
+        "not answered with 200"
+    );
     Ok(answer.len())
 }
 
@@ -66,13 +69,28 @@ impl Paced {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
             let mut stream = TcpStream::from_std(stream);
-            poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
-            connections.push(Exchange { stream, due: Instant::now(), to_receive: 0 });
+            poll.registry()
+                .register(&mut stream, Token(index), Interest::READABLE)?;
+            connections.push(Exchange {
+                stream,
+                due: Instant::now(),
+                to_receive: 0,
+            });
         }
-        Ok(Self { poll, idle: (0..count).collect(), connections })
+        Ok(Self {
+            poll,
+            idle: (0..count).collect(),
+            connections,
+        })
     }
 
-    fn run(&mut self, request: &[u8], length: usize, rate: f64, time: Duration) -> anyhow::Result<Vec<Duration>> {
+    fn run(
+        &mut self,
+        request: &[u8],
+        length: usize,
+        rate: f64,
+        time: Duration,
+    ) -> anyhow::Result<Vec<Duration>> {
         let mut buffer = vec![0; 64 << 10];
         let mut events = Events::with_capacity(1024);
         let mut waiting: VecDeque<Instant> = VecDeque::new();
@@ -82,7 +100,10 @@ impl Paced {
         while (latencies.len() as u64) < total {
             let now = Instant::now();
             if now > start + time + Duration::from_secs(10) {
-                bail!("the server answered {} of {total} requests", latencies.len());
+                bail!(
+                    "the server answered {} of {total} requests",
+                    latencies.len()
+                );
             }
             // Those that are due are begun, or wait for a connection.
             while begun < total {
@@ -93,7 +114,9 @@ impl Paced {
                 waiting.push_back(due);
                 begun += 1;
             }
-            while let (Some(due), Some(index)) = (waiting.front().copied(), self.idle.last().copied()) {
+            while let (Some(due), Some(index)) =
+                (waiting.front().copied(), self.idle.last().copied())
+            {
                 waiting.pop_front();
                 self.idle.pop();
                 if let Some(exchange) = self.connections.get_mut(index) {

@@ -67,7 +67,9 @@ impl Drop for Place {
 }
 
 fn hello() -> Host {
-    Run::of(plugin("examples/http-hello")).arguments(["--workers", "1"]).start()
+    Run::of(plugin("examples/http-hello"))
+        .arguments(["--workers", "1"])
+        .start()
 }
 
 fn url(host: &Host, path: &str) -> String {
@@ -77,8 +79,16 @@ fn url(host: &Host, path: &str) -> String {
 /// Runs curl, and returns what it printed.
 #[track_caller]
 fn curl<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
-    let output = Command::new("curl").args(["-sS", "--max-time", "20"]).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("curl")
+        .args(["-sS", "--max-time", "20"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -87,12 +97,34 @@ fn the_example_says_what_it_should() {
     let host = hello();
     assert_eq!(curl([url(&host, "/").as_str()]), "OK");
     assert_eq!(curl(["-d", "a=b", &url(&host, "/")]), "a=b");
-    assert_eq!(curl(["-H", "Transfer-Encoding: chunked", "-d", "a=b", &url(&host, "/")]), "a=b");
-    assert_eq!(curl(["-b", "a=1; b=\"2\"", &url(&host, "/cookie")]), "a=1\nb=2\n");
+    assert_eq!(
+        curl([
+            "-H",
+            "Transfer-Encoding: chunked",
+            "-d",
+            "a=b",
+            &url(&host, "/")
+        ]),
+        "a=b"
+    );
+    assert_eq!(
+        curl(["-b", "a=1; b=\"2\"", &url(&host, "/cookie")]),
+        "a=1\nb=2\n"
+    );
     let echo = curl(["-A", "me", "-H", "X-oDD: 1", &url(&host, "/echo")]);
-    assert_eq!(echo, format!("Host: {}\nUser-Agent: me\nAccept: */*\nX-oDD: 1\n", host.address()));
+    assert_eq!(
+        echo,
+        format!(
+            "Host: {}\nUser-Agent: me\nAccept: */*\nX-oDD: 1\n",
+            host.address()
+        )
+    );
     let lines = fs::read_to_string(root().join("plugins/examples/http-hello/src/lib.rs")).unwrap();
-    assert!(lines.lines().count() < 60, "the example has {} lines", lines.lines().count());
+    assert!(
+        lines.lines().count() < 60,
+        "the example has {} lines",
+        lines.lines().count()
+    );
 }
 
 #[test]
@@ -103,15 +135,35 @@ fn curl_gets_files_and_parts_of_them() {
     assert_eq!(curl([big.as_str()]).len(), 3_000_000);
     assert_eq!(curl(["-r", "10-14", &big]), "01234");
     let several = curl(["-i", "-r", "0-1,2999998-", &big]);
-    assert!(several.contains("multipart/byteranges") && several.contains("Content-Range: bytes 2999998-2999999/3000000\r\n\r\n89\r\n"), "{several}");
+    assert!(
+        several.contains("multipart/byteranges")
+            && several.contains("Content-Range: bytes 2999998-2999999/3000000\r\n\r\n89\r\n"),
+        "{several}"
+    );
     let head = curl(["-I", &big]);
-    assert!(head.contains("Content-Length: 3000000\r\n") && head.contains("Content-Type: application/octet-stream"), "{head}");
+    assert!(
+        head.contains("Content-Length: 3000000\r\n")
+            && head.contains("Content-Type: application/octet-stream"),
+        "{head}"
+    );
     // A download that is gone on with.
     let part = place.0.join("part");
     fs::write(&part, "0123456789".repeat(100_000)).unwrap();
     curl(["-C", "-", "-o", part.to_str().unwrap(), &big]);
-    assert_eq!(fs::read(&part).unwrap(), fs::read(place.site().join("big")).unwrap());
-    let status = |path: &str| curl(["-o", "/dev/null", "--path-as-is", "-w", "%{http_code}", &url(&host, path)]);
+    assert_eq!(
+        fs::read(&part).unwrap(),
+        fs::read(place.site().join("big")).unwrap()
+    );
+    let status = |path: &str| {
+        curl([
+            "-o",
+            "/dev/null",
+            "--path-as-is",
+            "-w",
+            "%{http_code}",
+            &url(&host, path),
+        ])
+    };
     for (path, expected) in [
         ("/", "200"),
         ("/link.txt", "403"),
@@ -124,7 +176,10 @@ fn curl_gets_files_and_parts_of_them() {
     ] {
         assert_eq!(status(path), expected, "{path}");
     }
-    assert_eq!(curl(["-X", "POST", "-o", "/dev/null", "-w", "%{http_code}", &big]), "405");
+    assert_eq!(
+        curl(["-X", "POST", "-o", "/dev/null", "-w", "%{http_code}", &big]),
+        "405"
+    );
 }
 
 #[test]
@@ -140,7 +195,10 @@ fn an_access_log_is_written_to_its_folder() {
     }
     let line: serde_json::Value = serde_json::from_str(&fs::read_to_string(&log).unwrap()).unwrap();
     assert_eq!(line["request"], "GET /a.css?q HTTP/1.1");
-    assert_eq!((&line["status"], &line["bytes"], &line["user_agent"]), (&200.into(), &12.into(), &"me".into()));
+    assert_eq!(
+        (&line["status"], &line["bytes"], &line["user_agent"]),
+        (&200.into(), &12.into(), &"me".into())
+    );
 }
 
 #[test]
@@ -152,11 +210,25 @@ fn requests_of_python_work() {
     let place = Place::new("requests");
     let gzip = "import gzip, sys; open(sys.argv[1] + '.gz', 'wb').write(gzip.compress(open(sys.argv[1], 'rb').read()))";
     let css = place.site().join("a.css");
-    assert!(Command::new(&python).args(["-c", gzip]).arg(&css).status().unwrap().success());
+    assert!(
+        Command::new(&python)
+            .args(["-c", gzip])
+            .arg(&css)
+            .status()
+            .unwrap()
+            .success()
+    );
     let users = place.0.join("users.toml");
-    let added = nethost_reading(["user", "add", "ann", "--file", users.to_str().unwrap()], "secret\n");
+    let added = nethost_reading(
+        ["user", "add", "ann", "--file", users.to_str().unwrap()],
+        "secret\n",
+    );
     assert_eq!(added.code, Some(0), "{}", added.log);
-    let site = place.run().set("protect", "/private").arguments(["--users".as_ref(), users.as_os_str()]).start();
+    let site = place
+        .run()
+        .set("protect", "/private")
+        .arguments(["--users".as_ref(), users.as_os_str()])
+        .start();
     let hello = hello();
     let output = Command::new(python)
         .arg(root().join("tests/clients/http_requests.py"))
@@ -166,7 +238,13 @@ fn requests_of_python_work() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let expected = "hello\nchunked upload\nlarge upload and streamed download\ncookies\n405\nredirect\ngzip\npassword\nrange\n";
-    assert_eq!(said, expected, "{}\n{}", String::from_utf8_lossy(&output.stderr), site.log());
+    assert_eq!(
+        said,
+        expected,
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stderr),
+        site.log()
+    );
 }
 
 #[test]
@@ -174,19 +252,36 @@ fn a_browser_shows_a_listing_and_downloads() {
     let place = Place::new("browser");
     let host = place.run().start();
     let mut dump = chromium(&place.0);
-    let dom = dump.args(["--dump-dom", &url(&host, "/list/")]).output().unwrap();
+    let dom = dump
+        .args(["--dump-dom", &url(&host, "/list/")])
+        .output()
+        .unwrap();
     let dom = String::from_utf8_lossy(&dom.stdout);
-    assert!(dom.contains("&lt;b&gt;&amp;.txt") && dom.contains("data.bin") && !dom.contains(".hidden"), "{dom}");
+    assert!(
+        dom.contains("&lt;b&gt;&amp;.txt") && dom.contains("data.bin") && !dom.contains(".hidden"),
+        "{dom}"
+    );
     let downloads = place.0.join("downloads");
     let preferences = serde_json::json!({ "download": { "default_directory": &downloads, "prompt_for_download": false } });
     fs::create_dir_all(place.0.join("profile/Default")).unwrap();
-    fs::write(place.0.join("profile/Default/Preferences"), preferences.to_string()).unwrap();
-    let child = chromium(&place.0).args(["--remote-debugging-port=0", &url(&host, "/list/data.bin")]).spawn().unwrap();
+    fs::write(
+        place.0.join("profile/Default/Preferences"),
+        preferences.to_string(),
+    )
+    .unwrap();
+    let child = chromium(&place.0)
+        .args(["--remote-debugging-port=0", &url(&host, "/list/data.bin")])
+        .spawn()
+        .unwrap();
     let _browser = Killed(child);
     let file = downloads.join("data.bin");
     let deadline = Instant::now() + 3 * DEADLINE;
     while fs::read_to_string(&file).ok().as_deref() != Some("downloaded") {
-        assert!(Instant::now() < deadline, "nothing was downloaded to {}", downloads.display());
+        assert!(
+            Instant::now() < deadline,
+            "nothing was downloaded to {}",
+            downloads.display()
+        );
         thread::yield_now();
     }
 }
@@ -194,8 +289,17 @@ fn a_browser_shows_a_listing_and_downloads() {
 fn chromium(folder: &Path) -> Command {
     let mut command = Command::new("chromium");
     command
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
-        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+        ])
+        .arg(format!(
+            "--user-data-dir={}",
+            folder.join("profile").display()
+        ))
         .env("HOME", folder)
         .stdin(Stdio::null())
         .stderr(Stdio::null());
@@ -223,7 +327,11 @@ fn a_large_upload_takes_no_memory() {
     let mut down = up.try_clone().unwrap();
     let before = host.memory();
     let sending = thread::spawn(move || {
-        write!(up, "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {SIZE}\r\n\r\n").unwrap();
+        write!(
+            up,
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {SIZE}\r\n\r\n"
+        )
+        .unwrap();
         let piece = vec![b'x'; 1 << 20];
         for _ in 0..SIZE >> 20 {
             up.write_all(&piece).unwrap();
@@ -249,13 +357,18 @@ fn an_error_is_read_though_more_was_sent() {
     let host = hello();
     let mut client = TcpStream::connect(host.address()).unwrap();
     client.set_read_timeout(Some(DEADLINE)).unwrap();
-    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n").unwrap();
+    client
+        .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n")
+        .unwrap();
     // Without lingering the host would reset the connection at these, and the answer would be gone with it.
     client.write_all(&vec![b'x'; 200_000]).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -263,7 +376,9 @@ fn idle_clients_stay_when_the_service_goes_on_and_leave_when_it_ends() {
     let host = hello();
     let mut client = TcpStream::connect(host.address()).unwrap();
     client.set_read_timeout(Some(DEADLINE)).unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\nOK") {
         let mut byte = [0];
@@ -273,5 +388,8 @@ fn idle_clients_stay_when_the_service_goes_on_and_leave_when_it_ends() {
     let start = Instant::now();
     host.terminate();
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
-    assert!(start.elapsed() < Duration::from_secs(4), "an idle connection held the service up");
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "an idle connection held the service up"
+    );
 }

@@ -27,8 +27,14 @@ pub(crate) fn head(data: &[u8]) {
     }
     let length = theirs.parse(data).expect("httparse refuses what was taken");
     assert_eq!(length, httparse::Status::Complete(head.length));
-    assert_eq!(theirs.method.map(str::as_bytes), data.get(head.method.clone()));
-    assert_eq!(theirs.path.map(str::as_bytes), data.get(head.target.clone()));
+    assert_eq!(
+        theirs.method.map(str::as_bytes),
+        data.get(head.method.clone())
+    );
+    assert_eq!(
+        theirs.path.map(str::as_bytes),
+        data.get(head.target.clone())
+    );
     assert_eq!(theirs.headers.len(), fields.len());
     for (ours, theirs) in fields.iter().zip(theirs.headers.iter()) {
         assert_eq!(Some(theirs.name.as_bytes()), data.get(ours.name.clone()));
@@ -71,7 +77,9 @@ fn unchunked(data: &[u8], size: usize) -> Result<Unchunked, Refusal> {
         while let Some(part) = decoder.decode(&mut rest)? {
             match part {
                 Part::Data(data) => body.extend_from_slice(data),
-                Part::End(trailers) => return Ok((body, trailers, Some(at + piece.len() - rest.len()))),
+                Part::End(trailers) => {
+                    return Ok((body, trailers, Some(at + piece.len() - rest.len())));
+                }
             }
         }
         at += piece.len();

@@ -77,7 +77,11 @@ impl Body {
     /// A part of a file, which the host sends without the plugin touching it.
     pub fn file(file: impl Into<Rc<File>>, offset: u64, length: u64) -> Self {
         let file = file.into();
-        Self(Kind::Parts(vec![Piece::File { file, offset, length }]))
+        Self(Kind::Parts(vec![Piece::File {
+            file,
+            offset,
+            length,
+        }]))
     }
 
     pub(crate) fn parts(parts: Vec<Piece>) -> Self {
@@ -179,12 +183,18 @@ impl http_body::Body for Body {
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.0 = Kind::Empty;
-                Poll::Ready(Some(bytes).filter(|it| !it.is_empty()).map(|it| Ok(Frame::data(it))))
+                Poll::Ready(
+                    Some(bytes)
+                        .filter(|it| !it.is_empty())
+                        .map(|it| Ok(Frame::data(it))),
+                )
             }
             Kind::Incoming(incoming) => incoming.0.poll_frame(cx),
             Kind::Stream(body) => body.as_mut().poll_frame(cx),
             // The server sends them; to read one's own files there is `File::read_at`.
-            Kind::Parts(_) => Poll::Ready(Some(Err(BodyError::Failed("files are sent, not read".into())))),
+            Kind::Parts(_) => Poll::Ready(Some(Err(BodyError::Failed(
+                "files are sent, not read".into(),
+            )))),
         }
     }
 
@@ -199,7 +209,9 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Stream(body) => body.size_hint(),
-            _ => self.length().map_or_else(SizeHint::new, SizeHint::with_exact),
+            _ => self
+                .length()
+                .map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
 }
@@ -232,7 +244,11 @@ enum Flow {
 }
 
 impl Channel {
-    pub(crate) fn new(connection: &Connection, promised: Option<u64>, expects_continue: bool) -> (Rc<Self>, Incoming) {
+    pub(crate) fn new(
+        connection: &Connection,
+        promised: Option<u64>,
+        expects_continue: bool,
+    ) -> (Rc<Self>, Incoming) {
         let channel = Rc::new(Self {
             connection: connection.clone(),
             chunks: RefCell::default(),
@@ -255,9 +271,15 @@ impl Channel {
         if self.is_abandoned.get() {
             return;
         }
-        self.chunks.borrow_mut().push_back(Bytes::copy_from_slice(data));
+        self.chunks
+            .borrow_mut()
+            .push_back(Bytes::copy_from_slice(data));
         self.filled.set(self.filled.get() + data.len());
-        self.promised.set(self.promised.get().map(|left| left.saturating_sub(data.len() as u64)));
+        self.promised.set(
+            self.promised
+                .get()
+                .map(|left| left.saturating_sub(data.len() as u64)),
+        );
         if self.filled.get() >= self.capacity.get() && !self.is_paused.replace(true) {
             self.connection.pause_reading();
         }
@@ -299,7 +321,10 @@ impl Channel {
     fn length(&self) -> Option<u64> {
         match self.state.get() {
             Flow::Ended => Some(self.filled.get() as u64),
-            _ => self.promised.get().map(|left| left + self.filled.get() as u64),
+            _ => self
+                .promised
+                .get()
+                .map(|left| left + self.filled.get() as u64),
         }
     }
 

@@ -53,13 +53,21 @@ impl Router {
 
     /// Adds a handler for GET, and so for HEAD.
     #[must_use]
-    pub fn get<R: Into<Reply>>(self, path: &str, handler: impl Fn(Request<Body>, &Peer) -> R + 'static) -> Self {
+    pub fn get<R: Into<Reply>>(
+        self,
+        path: &str,
+        handler: impl Fn(Request<Body>, &Peer) -> R + 'static,
+    ) -> Self {
         self.route(Method::GET, path, handler)
     }
 
     /// Adds a handler for POST.
     #[must_use]
-    pub fn post<R: Into<Reply>>(self, path: &str, handler: impl Fn(Request<Body>, &Peer) -> R + 'static) -> Self {
+    pub fn post<R: Into<Reply>>(
+        self,
+        path: &str,
+        handler: impl Fn(Request<Body>, &Peer) -> R + 'static,
+    ) -> Self {
         self.route(Method::POST, path, handler)
     }
 
@@ -88,11 +96,19 @@ impl Router {
 impl Service for Router {
     fn call(self: &Rc<Self>, mut request: Request<Body>, peer: &Peer) -> Reply {
         if request.method() == Method::OPTIONS && request.uri().path() == "*" {
-            return allowing(StatusCode::NO_CONTENT, "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
+            return allowing(
+                StatusCode::NO_CONTENT,
+                "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS",
+            );
         }
         let Ok(found) = self.0.at(request.uri().path()) else {
             let known = is_known(request.method());
-            return if known { StatusCode::NOT_FOUND } else { StatusCode::NOT_IMPLEMENTED }.into();
+            return if known {
+                StatusCode::NOT_FOUND
+            } else {
+                StatusCode::NOT_IMPLEMENTED
+            }
+            .into();
         };
         let Some(handler) = found.value.find(request.method()) else {
             return found.value.otherwise(request.method());

@@ -58,7 +58,9 @@ impl Reply {
     pub fn later<E: Into<Response<Body>>>(
         answer: impl Future<Output = Result<Response<Body>, E>> + 'static,
     ) -> Self {
-        Self::Later(Box::pin(async move { answer.await.unwrap_or_else(Into::into) }))
+        Self::Later(Box::pin(
+            async move { answer.await.unwrap_or_else(Into::into) },
+        ))
     }
 }
 
@@ -142,7 +144,11 @@ impl Peer {
         let head = &self.0.head;
         let mut fields: Vec<Field> = Vec::new();
         // It was decoded before, so every line is one.
-        let limits = Limits { headers: usize::MAX, header_bytes: usize::MAX, ..Limits::default() };
+        let limits = Limits {
+            headers: usize::MAX,
+            header_bytes: usize::MAX,
+            ..Limits::default()
+        };
         let _decoded = crate::codec::head::field_lines(head, self.0.fields, &limits, &mut fields);
         fields.into_iter().map(move |field| {
             let part = |range| head.get(range).unwrap_or_default();
@@ -157,7 +163,9 @@ impl Peer {
     /// The values of a header, as they came.
     pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
         let mut lines = self.header_lines();
-        lines.find(|(it, _)| it.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        lines
+            .find(|(it, _)| it.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
     }
 }
 

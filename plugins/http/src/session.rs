@@ -76,7 +76,10 @@ pub enum Late {
 impl Session {
     /// One that goes on where another one, whose [`held`](Self::held) bytes these are, has stopped.
     pub fn resumed(held: Vec<u8>) -> Self {
-        Self { held, ..Self::default() }
+        Self {
+            held,
+            ..Self::default()
+        }
     }
 
     /// Takes what is next from the beginning of `data`. None means that all of it was taken and more is needed; or that the last request has to be
@@ -93,17 +96,15 @@ impl Session {
             State::Head if self.unanswered => Ok(None),
             State::Head if data.is_empty() => Ok(None),
             State::Head => self.head(data, limits, fields),
-            State::Body(decoder) => {
-                Ok(match decoder.decode(data)? {
-                    Some(Part::Data(data)) => Some(Event::Data(data)),
-                    Some(Part::End(trailers)) => {
-                        self.state = State::Head;
-                        self.since = None;
-                        Some(Event::End(trailers))
-                    }
-                    None => None,
-                })
-            }
+            State::Body(decoder) => Ok(match decoder.decode(data)? {
+                Some(Part::Data(data)) => Some(Event::Data(data)),
+                Some(Part::End(trailers)) => {
+                    self.state = State::Head;
+                    self.since = None;
+                    Some(Event::End(trailers))
+                }
+                None => None,
+            }),
             State::Lingering { left } => {
                 *left = left.saturating_sub(data.len());
                 *data = &[];
@@ -128,7 +129,9 @@ impl Session {
             if is_complete || self.held.len() > limits.request_line + limits.header_bytes {
                 head::decode(&self.held, limits, fields)?
             } else {
-                if before < head::FIRST_LOOK && memchr(b'\n', self.held.get(2..).unwrap_or_default()).is_none() {
+                if before < head::FIRST_LOOK
+                    && memchr(b'\n', self.held.get(2..).unwrap_or_default()).is_none()
+                {
                     head::begins_well(&self.held)?;
                 }
                 None
@@ -149,7 +152,9 @@ impl Session {
             held.truncate(head.length);
             Bytes::from(held)
         };
-        *data = data.get(head.length.saturating_sub(before)..).unwrap_or_default();
+        *data = data
+            .get(head.length.saturating_sub(before)..)
+            .unwrap_or_default();
         let framing = Framing::of(&bytes, &head, fields)?;
         let request = head.request(&bytes, fields)?;
         if framing.body != BodyLength::Known(0) {
@@ -175,7 +180,9 @@ impl Session {
         self.held = Vec::new();
         self.unanswered = false;
         self.since = Some(now);
-        self.state = State::Lingering { left: MAX_LINGERING };
+        self.state = State::Lingering {
+            left: MAX_LINGERING,
+        };
     }
 
     /// Takes note of the time, after something came. Called only if [`is_waiting`](Self::is_waiting).
@@ -194,7 +201,9 @@ impl Session {
             State::Body(_) => limits.body_time,
             State::Lingering { .. } => LINGERING_TIME,
         };
-        self.since.filter(|_| self.is_waiting()).map(|since| since + time)
+        self.since
+            .filter(|_| self.is_waiting())
+            .map(|since| since + time)
     }
 
     /// Time has passed. Tells what the client is late with, if anything.
@@ -229,7 +238,10 @@ impl Session {
 
     /// Between two requests: what has come of the next one. None in the middle of one.
     pub fn held(&self) -> Option<&[u8]> {
-        matches!(self.state, State::Head).then_some(&self.held).filter(|_| !self.unanswered).map(Vec::as_slice)
+        matches!(self.state, State::Head)
+            .then_some(&self.held)
+            .filter(|_| !self.unanswered)
+            .map(Vec::as_slice)
     }
 }
 
@@ -252,7 +264,11 @@ mod tests {
             loop {
                 match session.next(&mut rest, &limits, &mut fields)? {
                     Some(Event::Request(incoming)) => {
-                        told.push(format!("{} {}", incoming.request.method(), incoming.request.uri()));
+                        told.push(format!(
+                            "{} {}",
+                            incoming.request.method(),
+                            incoming.request.uri()
+                        ));
                         session.handle_answered();
                     }
                     Some(Event::Data(data)) => {
@@ -275,7 +291,9 @@ mod tests {
     fn requests_follow_each_other_however_they_are_cut() {
         let data = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nPOST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc\
             PUT /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\n\r\nGET /d HTTP/1.1\r\nHost: x\r\n\r\n";
-        let expected = ["GET /a", "POST /b", "\"abc", "end", "PUT /c", "\"de", "end", "GET /d"];
+        let expected = [
+            "GET /a", "POST /b", "\"abc", "end", "PUT /c", "\"de", "end", "GET /d",
+        ];
         for size in 1..=data.len() {
             assert_eq!(events(data, size).unwrap(), expected, "{size}");
         }
@@ -285,11 +303,26 @@ mod tests {
     fn a_request_waits_for_the_answer_to_the_one_before() {
         let (mut session, limits, mut fields) = (Session::default(), Limits::default(), Vec::new());
         let mut data = &b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"[..];
-        assert!(session.next(&mut data, &limits, &mut fields).unwrap().is_some());
-        assert!(session.next(&mut data, &limits, &mut fields).unwrap().is_none());
+        assert!(
+            session
+                .next(&mut data, &limits, &mut fields)
+                .unwrap()
+                .is_some()
+        );
+        assert!(
+            session
+                .next(&mut data, &limits, &mut fields)
+                .unwrap()
+                .is_none()
+        );
         assert!(data.starts_with(b"GET /b"));
         session.handle_answered();
-        assert!(session.next(&mut data, &limits, &mut fields).unwrap().is_some());
+        assert!(
+            session
+                .next(&mut data, &limits, &mut fields)
+                .unwrap()
+                .is_some()
+        );
         assert!(data.is_empty());
     }
 
@@ -299,7 +332,11 @@ mod tests {
         let second = Duration::from_secs;
         let mut feed = |session: &mut Session, data: &str, now: u64| {
             let mut data = data.as_bytes();
-            while session.next(&mut data, &limits, &mut fields).unwrap().is_some() {}
+            while session
+                .next(&mut data, &limits, &mut fields)
+                .unwrap()
+                .is_some()
+            {}
             if session.is_waiting() {
                 session.handle_time(second(now));
             }
@@ -312,7 +349,10 @@ mod tests {
         feed(&mut session, "a", 10);
         assert_eq!(session.poll_timeout(&limits), Some(second(70)));
         assert_eq!(session.handle_timeout(&limits, second(69)), None);
-        assert_eq!(session.handle_timeout(&limits, second(70)), Some(Late::Request));
+        assert_eq!(
+            session.handle_timeout(&limits, second(70)),
+            Some(Late::Request)
+        );
         feed(&mut session, "bc", 11);
         assert_eq!(session.poll_timeout(&limits), None);
         session.linger(second(20));

@@ -8,11 +8,16 @@ use nethost_sdk::testing::Host;
 
 #[test]
 fn what_hides_in_a_request_is_never_answered() {
-    let cases: Vec<_> = include_str!("smuggling.txt").lines().filter_map(case).collect();
+    let cases: Vec<_> = include_str!("smuggling.txt")
+        .lines()
+        .filter_map(case)
+        .collect();
     assert!(cases.len() >= 60, "there are only {}", cases.len());
     let mut host = Host::<Http<Echo>>::start("{}").unwrap();
     for (expected, name, request) in &cases {
-        let mut ways: Vec<Vec<&[u8]>> = (0..request.len()).map(|at| vec![&request[..at], &request[at..]]).collect();
+        let mut ways: Vec<Vec<&[u8]>> = (0..request.len())
+            .map(|at| vec![&request[..at], &request[at..]])
+            .collect();
         ways.push(request.chunks(1).collect());
         for pieces in ways {
             let client = host.connect();

@@ -1,7 +1,8 @@
 //! The smallest HTTP application: `nethost run plugins/examples/http-hello.wasm`, and `curl localhost:8080`.
 
 use nethost_http::{
-    Application, Body, BodyError, Http, Peer, Reply, Router, http::Request, http::header::COOKIE, text,
+    Application, Body, BodyError, Http, Peer, Reply, Router, http::Request, http::header::COOKIE,
+    text,
 };
 use nethost_sdk::{Config, export_plugin};
 
@@ -32,15 +33,21 @@ fn same(request: Request<Body>) -> Reply {
 /// The header lines, as they came.
 fn lines(peer: &Peer) -> Vec<u8> {
     let lines = peer.header_lines();
-    lines.flat_map(|(name, value)| [name, b": ", value, b"\n"].concat()).collect()
+    lines
+        .flat_map(|(name, value)| [name, b": ", value, b"\n"].concat())
+        .collect()
 }
 
 /// The cookies, one on each line.
 fn cookies(request: &Request<Body>) -> String {
     let headers = request.headers().get_all(COOKIE).iter();
-    let pairs = headers.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+    let pairs = headers
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'));
     let pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
-    pairs.map(|(name, value)| format!("{}={}\n", name.trim(), value.trim().trim_matches('"'))).collect()
+    pairs
+        .map(|(name, value)| format!("{}={}\n", name.trim(), value.trim().trim_matches('"')))
+        .collect()
 }
 
 export_plugin!(Http<Hello>, swap);

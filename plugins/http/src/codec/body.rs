@@ -125,7 +125,10 @@ impl Decoder {
             (State::Size { size, digits }, byte) => {
                 // 16 digits are 64 bits.
                 let digit = digit(byte).filter(|_| digits < 16).ok_or(Refusal::Chunk)?;
-                Ok(State::Size { size: size << 4 | digit, digits: digits + 1 })
+                Ok(State::Size {
+                    size: size << 4 | digit,
+                    digits: digits + 1,
+                })
             }
             (State::Extension { size }, b'\r') => Ok(State::SizeLf { size }),
             (State::Extension { size }, byte) => {
@@ -155,7 +158,10 @@ impl Decoder {
             *data = rest;
             // Only the last line can be the empty one, and only it needs a look at all of them.
             let is_last = self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n");
-            if !is_last && line.ends_with(b"\r\n") && self.trailers.len() <= self.limits.header_bytes {
+            if !is_last
+                && line.ends_with(b"\r\n")
+                && self.trailers.len() <= self.limits.header_bytes
+            {
                 continue;
             }
             let mut fields = Vec::new();
@@ -284,7 +290,11 @@ mod tests {
 
     #[test]
     fn limits_end_a_body() {
-        let limits = Limits { body: Some(10), header_bytes: 20, ..Limits::default() };
+        let limits = Limits {
+            body: Some(10),
+            header_bytes: 20,
+            ..Limits::default()
+        };
         assert!(Decoder::new(BodyLength::Known(10), &limits).is_ok());
         let over = Decoder::new(BodyLength::Known(11), &limits);
         assert_eq!(over.err(), Some(Refusal::BodyTooLarge));
@@ -304,7 +314,10 @@ mod tests {
             assert_eq!(refused, Some(expected), "{data}");
         }
         let long = format!("1;{}", "a".repeat(MAX_EXTENSIONS + 1));
-        assert_eq!(decoded(long.as_bytes(), 1 << 20).err(), Some(Refusal::Chunk));
+        assert_eq!(
+            decoded(long.as_bytes(), 1 << 20).err(),
+            Some(Refusal::Chunk)
+        );
     }
 
     #[test]
@@ -312,7 +325,10 @@ mod tests {
         let mut decoder = Decoder::new(BodyLength::Known(3), &Limits::default()).unwrap();
         let mut data = &b"abcd"[..];
         assert_eq!(decoder.decode(&mut data), Ok(Some(Part::Data(b"abc"))));
-        assert_eq!(decoder.decode(&mut data), Ok(Some(Part::End(HeaderMap::new()))));
+        assert_eq!(
+            decoder.decode(&mut data),
+            Ok(Some(Part::End(HeaderMap::new())))
+        );
         assert_eq!((decoder.decode(&mut data), data), (Ok(None), &b"d"[..]));
     }
 }

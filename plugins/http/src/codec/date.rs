@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The date in a header, made anew when another second has begun.
+/// The date in a header, made anew when another second has begun; with what stands before it in most answers, so that all of it is copied at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Date {
     second: u64,
-    text: [u8; LENGTH],
+    text: [u8; STATUS + LINE],
 }
 
 impl Date {
@@ -18,13 +18,19 @@ impl Date {
         }
     }
 
-    /// As in `Sun, 06 Nov 1994 08:49:37 GMT`.
-    pub fn as_bytes(&self) -> &[u8] {
+    /// `HTTP/1.1 200 OK` and the header, a line each.
+    pub(crate) fn after_ok(&self) -> &[u8] {
         &self.text
+    }
+
+    /// The header's line.
+    pub(crate) fn line(&self) -> &[u8] {
+        self.text.get(STATUS..).unwrap_or_default()
     }
 
     fn write(&mut self) {
         let text = show(Duration::from_secs(self.second));
+        let text = format!("HTTP/1.1 200 OK\r\nDate: {text}\r\n");
         if let Ok(text) = text.as_bytes().try_into() {
             self.text = text;
         }
@@ -33,10 +39,12 @@ impl Date {
 
 impl Default for Date {
     fn default() -> Self {
-        Self {
+        let mut date = Self {
             second: 0,
-            text: *b"Thu, 01 Jan 1970 00:00:00 GMT",
-        }
+            text: [0; STATUS + LINE],
+        };
+        date.write();
+        date
     }
 }
 
@@ -50,10 +58,16 @@ pub fn show(time: Duration) -> String {
 pub fn parse(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     let time: SystemTime = httpdate::parse_http_date(text).ok()?;
-    Some(time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))
+    Some(
+        time.duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs()),
+    )
 }
 
-const LENGTH: usize = 29;
+/// `HTTP/1.1 200 OK` and CR LF.
+const STATUS: usize = 17;
+/// `Date: Sun, 06 Nov 1994 08:49:37 GMT` and CR LF.
+const LINE: usize = 37;
 const END_OF_9999: u64 = 253_402_300_799;
 
 #[cfg(test)]
@@ -73,7 +87,8 @@ mod tests {
         assert_eq!(parse(b"yesterday"), None);
         let mut date = Date::default();
         date.set(Duration::from_millis(expected * 1000 + 999));
-        assert_eq!(date.as_bytes(), b"Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date.line(), b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+        assert_eq!(Date::default().line(), b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
         assert_eq!(show(Duration::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

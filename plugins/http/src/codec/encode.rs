@@ -39,15 +39,18 @@ pub fn head(
     (length, persistence): (ResponseLength, Persistence),
     date: &Date,
 ) {
-    output.extend_from_slice(b"HTTP/1.1 ");
-    output.extend_from_slice(status.as_str().as_bytes());
-    output.push(b' ');
-    output.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
-    output.extend_from_slice(b"\r\n");
-    if !headers.contains_key(header::DATE) {
-        output.extend_from_slice(b"Date: ");
-        output.extend_from_slice(date.as_bytes());
+    let is_dated = headers.contains_key(header::DATE);
+    if status == StatusCode::OK && !is_dated {
+        output.extend_from_slice(date.after_ok());
+    } else {
+        output.extend_from_slice(b"HTTP/1.1 ");
+        output.extend_from_slice(status.as_str().as_bytes());
+        output.push(b' ');
+        output.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
         output.extend_from_slice(b"\r\n");
+        if !is_dated {
+            output.extend_from_slice(date.line());
+        }
     }
     match length {
         ResponseLength::None | ResponseLength::Close => {}
@@ -98,7 +101,11 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 fn field(output: &mut Vec<u8>, name: &str, value: &[u8]) {
     let mut starts = true;
     output.extend(name.bytes().map(|byte| {
-        let cased = if starts { byte.to_ascii_uppercase() } else { byte };
+        let cased = if starts {
+            byte.to_ascii_uppercase()
+        } else {
+            byte
+        };
         starts = byte == b'-';
         cased
     }));
@@ -131,13 +138,28 @@ mod tests {
 
     use super::*;
 
-    fn encoded(length: ResponseLength, persistence: Persistence, headers: &[(&'static str, &'static str)]) -> String {
+    fn encoded(
+        length: ResponseLength,
+        persistence: Persistence,
+        headers: &[(&'static str, &'static str)],
+    ) -> String {
         let mut output = Vec::new();
         let headers = headers
             .iter()
-            .map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .map(|(name, value)| {
+                (
+                    header::HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
             .collect();
-        head(&mut output, StatusCode::OK, &headers, (length, persistence), &Date::default());
+        head(
+            &mut output,
+            StatusCode::OK,
+            &headers,
+            (length, persistence),
+            &Date::default(),
+        );
         String::from_utf8(output).unwrap()
     }
 
@@ -145,15 +167,27 @@ mod tests {
     fn what_is_said_of_length_and_connection_is_the_servers() {
         let date = "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
         assert_eq!(
-            encoded(ResponseLength::Known(102), Persistence::Kept, &[("content-length", "7"), ("x-a", "b")]),
+            encoded(
+                ResponseLength::Known(102),
+                Persistence::Kept,
+                &[("content-length", "7"), ("x-a", "b")]
+            ),
             format!("HTTP/1.1 200 OK\r\n{date}Content-Length: 102\r\nX-A: b\r\n\r\n")
         );
         assert_eq!(
-            encoded(ResponseLength::Chunked, Persistence::Closed, &[("connection", "keep-alive"), ("date", "x")]),
+            encoded(
+                ResponseLength::Chunked,
+                Persistence::Closed,
+                &[("connection", "keep-alive"), ("date", "x")]
+            ),
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\nDate: x\r\n\r\n"
         );
         assert_eq!(
-            encoded(ResponseLength::None, Persistence::KeptAlive, &[("content-length", "7")]),
+            encoded(
+                ResponseLength::None,
+                Persistence::KeptAlive,
+                &[("content-length", "7")]
+            ),
             format!("HTTP/1.1 200 OK\r\n{date}Connection: keep-alive\r\nContent-Length: 7\r\n\r\n")
         );
     }
@@ -171,7 +205,13 @@ mod tests {
     fn chunks_have_their_size_before_them() {
         let mut output = Vec::new();
         chunk(&mut output, &[b'a'; 17]);
-        last_chunk(&mut output, Some(&HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("x"))])));
+        last_chunk(
+            &mut output,
+            Some(&HeaderMap::from_iter([(
+                header::ETAG,
+                HeaderValue::from_static("x"),
+            )])),
+        );
         assert_eq!(output, b"11\r\naaaaaaaaaaaaaaaaa\r\n0\r\nEtag: x\r\n\r\n");
     }
 }

@@ -96,7 +96,9 @@ impl<'a> Seen<'a> {
         }
         let body = match (self.transfer_encoding, self.length) {
             (Some(_), Some(_)) => return Err(Refusal::TransferEncoding),
-            (Some(_), None) if head.version != Version::HTTP_11 => return Err(Refusal::TransferEncoding),
+            (Some(_), None) if head.version != Version::HTTP_11 => {
+                return Err(Refusal::TransferEncoding);
+            }
             (Some(codings), None) => transfer_encoding(codings)?,
             (None, length) => BodyLength::Known(length.unwrap_or(0)),
         };
@@ -121,7 +123,9 @@ pub(crate) fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     value.iter().try_fold(0_u64, |length, digit| {
         let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10);
         let digit = digit.ok_or(Refusal::ContentLength)?;
-        let length = length.checked_mul(10).and_then(|it| it.checked_add(u64::from(digit)));
+        let length = length
+            .checked_mul(10)
+            .and_then(|it| it.checked_add(u64::from(digit)));
         length.ok_or(Refusal::ContentLength)
     })
 }
@@ -163,12 +167,19 @@ mod tests {
             ("1.1", "", true),
             ("1.1", "Connection: close\r\n", false),
             ("1.1", "Connection: x, Close\r\n", false),
-            ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
+            (
+                "1.1",
+                "Connection: keep-alive\r\nConnection: close\r\n",
+                false,
+            ),
             ("1.0", "", false),
             ("1.0", "Connection: Keep-Alive\r\n", true),
             ("1.0", "Connection: keep-alive, close\r\n", false),
         ] {
-            let framing = framing(&format!("GET / HTTP/{version}"), &format!("Host: a\r\n{connection}"));
+            let framing = framing(
+                &format!("GET / HTTP/{version}"),
+                &format!("Host: a\r\n{connection}"),
+            );
             assert_eq!(framing.unwrap().keep_alive, kept, "{version} {connection}");
         }
     }
@@ -178,12 +189,27 @@ mod tests {
         for (headers, expected) in [
             ("", Ok(BodyLength::Known(0))),
             ("Content-Length: 0\r\n", Ok(BodyLength::Known(0))),
-            ("Content-Length: 18446744073709551615\r\n", Ok(BodyLength::Known(u64::MAX))),
-            ("Content-Length: 18446744073709551616\r\n", Err(Refusal::ContentLength)),
-            ("Content-Length: 5\r\nContent-Length: 5\r\n", Err(Refusal::ContentLength)),
+            (
+                "Content-Length: 18446744073709551615\r\n",
+                Ok(BodyLength::Known(u64::MAX)),
+            ),
+            (
+                "Content-Length: 18446744073709551616\r\n",
+                Err(Refusal::ContentLength),
+            ),
+            (
+                "Content-Length: 5\r\nContent-Length: 5\r\n",
+                Err(Refusal::ContentLength),
+            ),
             ("Transfer-Encoding: CHUNKED\r\n", Ok(BodyLength::Chunked)),
-            ("Transfer-Encoding: gzip, chunked\r\n", Err(Refusal::TransferCodingUnsupported)),
-            ("Transfer-Encoding: chunked, gzip\r\n", Err(Refusal::TransferEncoding)),
+            (
+                "Transfer-Encoding: gzip, chunked\r\n",
+                Err(Refusal::TransferCodingUnsupported),
+            ),
+            (
+                "Transfer-Encoding: chunked, gzip\r\n",
+                Err(Refusal::TransferEncoding),
+            ),
         ] {
             let framing = framing("POST / HTTP/1.1", &format!("Host: a\r\n{headers}"));
             assert_eq!(framing.map(|it| it.body), expected, "{headers}");
@@ -193,7 +219,10 @@ mod tests {
     #[test]
     fn only_one_expectation_is_met() {
         let with = |version: &str, expect: &str| {
-            framing(&format!("POST / HTTP/{version}"), &format!("Host: a\r\nContent-Length: 1\r\nExpect: {expect}\r\n"))
+            framing(
+                &format!("POST / HTTP/{version}"),
+                &format!("Host: a\r\nContent-Length: 1\r\nExpect: {expect}\r\n"),
+            )
         };
         assert!(with("1.1", "100-Continue").unwrap().expects_continue);
         assert!(!with("1.0", "100-continue").unwrap().expects_continue);

@@ -56,7 +56,13 @@ pub fn decode(
         [b'\r', b'\n', ..] => 2,
         _ => 0,
     };
-    let Some(end) = line(data, start, limits.request_line, Refusal::RequestLineTooLong)? else {
+    let Some(end) = line(
+        data,
+        start,
+        limits.request_line,
+        Refusal::RequestLineTooLong,
+    )?
+    else {
         return begins_well(data).map(|()| None);
     };
     let mut head = request_line(data, start..end)?;
@@ -125,7 +131,12 @@ pub(crate) fn header_map(bytes: &Bytes, fields: &[Field]) -> Result<HeaderMap, R
 }
 
 /// Where the line that begins at `start` ends, CR LF not included; none if its end is not there yet.
-fn line(data: &[u8], start: usize, room: usize, too_long: Refusal) -> Result<Option<usize>, Refusal> {
+fn line(
+    data: &[u8],
+    start: usize,
+    room: usize,
+    too_long: Refusal,
+) -> Result<Option<usize>, Refusal> {
     let rest = data.get(start..).unwrap_or_default();
     let Some(length) = memchr(b'\n', rest) else {
         // The CR may be there already.
@@ -135,7 +146,10 @@ fn line(data: &[u8], start: usize, room: usize, too_long: Refusal) -> Result<Opt
             Ok(None)
         };
     };
-    let Some(length) = length.checked_sub(1).filter(|at| rest.get(*at) == Some(&b'\r')) else {
+    let Some(length) = length
+        .checked_sub(1)
+        .filter(|at| rest.get(*at) == Some(&b'\r'))
+    else {
         return Err(Refusal::BareLf);
     };
     if length > room {
@@ -152,7 +166,9 @@ fn request_line(data: &[u8], range: Range<usize>) -> Result<Head, Refusal> {
     }
     let method = memchr(b' ', line).ok_or(Refusal::RequestLine)?;
     let rest = line.get(method + 1..).unwrap_or_default();
-    let target = memchr(b' ', rest).filter(|length| *length > 0).ok_or(Refusal::RequestLine)?;
+    let target = memchr(b' ', rest)
+        .filter(|length| *length > 0)
+        .ok_or(Refusal::RequestLine)?;
     let name = line.get(..method).unwrap_or_default();
     if !is_token(name) {
         return Err(Refusal::Method);
@@ -176,7 +192,9 @@ fn version(text: &[u8]) -> Result<Version, Refusal> {
         b"HTTP/1.1" => Ok(Version::HTTP_11),
         b"HTTP/1.0" => Ok(Version::HTTP_10),
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Ok(Version::HTTP_11),
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(Refusal::VersionUnsupported),
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            Err(Refusal::VersionUnsupported)
+        }
         _ => Err(Refusal::Version),
     }
 }
@@ -187,7 +205,9 @@ fn field_line(data: &[u8], range: Range<usize>) -> Result<Field, Refusal> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::Folded);
     }
-    let colon = memchr(b':', line).filter(|at| *at > 0).ok_or(Refusal::HeaderLine)?;
+    let colon = memchr(b':', line)
+        .filter(|at| *at > 0)
+        .ok_or(Refusal::HeaderLine)?;
     if !is_token(line.get(..colon).unwrap_or_default()) {
         return Err(Refusal::HeaderName);
     }
@@ -200,7 +220,10 @@ fn field_line(data: &[u8], range: Range<usize>) -> Result<Field, Refusal> {
         });
     }
     let trimmed = trim(value);
-    let leading = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let leading = value
+        .iter()
+        .take_while(|byte| matches!(byte, b' ' | b'\t'))
+        .count();
     let start = range.start + colon + 1 + if trimmed.is_empty() { 0 } else { leading };
     Ok(Field {
         name: range.start..range.start + colon,
@@ -237,7 +260,9 @@ mod tests {
     fn a_head_has_a_method_a_target_a_version_and_lines() {
         let data = b"\r\nPOST /a?b HTTP/1.1\r\nHost: x\r\nA:\t b c \r\nEmpty:\r\n\r\nbody";
         let mut fields = Vec::new();
-        let head = decode(data, &Limits::default(), &mut fields).unwrap().unwrap();
+        let head = decode(data, &Limits::default(), &mut fields)
+            .unwrap()
+            .unwrap();
         assert_eq!(&data[head.length..], b"body");
         let bytes = Bytes::copy_from_slice(&data[..head.length]);
         let request = head.request(&bytes, &fields).unwrap();
@@ -291,7 +316,12 @@ mod tests {
 
     #[test]
     fn limits_are_kept_to_the_byte() {
-        let limits = Limits { request_line: 20, header_bytes: 10, headers: 2, ..Limits::default() };
+        let limits = Limits {
+            request_line: 20,
+            header_bytes: 10,
+            headers: 2,
+            ..Limits::default()
+        };
         let decoded = |data: &str| decode(data.as_bytes(), &limits, &mut Vec::new());
         let line = |length: usize| format!("GET /{} HTTP/1.1\r\n", "a".repeat(length - 14));
         assert_eq!(decoded(&line(20)), Ok(None));

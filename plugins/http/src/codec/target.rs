@@ -36,7 +36,9 @@ pub(crate) fn form(method: &[u8], target: &[u8]) -> Result<Form, Refusal> {
         b"*" => Err(Refusal::TargetForm),
         _ => {
             let authority = absolute_authority(target).ok_or(Refusal::Target)?;
-            is_authority(authority).map(|_| Form::Absolute).ok_or(Refusal::Target)
+            is_authority(authority)
+                .map(|_| Form::Absolute)
+                .ok_or(Refusal::Target)
         }
     }
 }
@@ -84,7 +86,10 @@ fn is_authority(text: &[u8]) -> Option<Port> {
         address.parse::<std::net::Ipv6Addr>().ok()?;
         (None, rest.get(end + 1..)?)
     } else {
-        let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
+        let end = text
+            .iter()
+            .position(|byte| *byte == b':')
+            .unwrap_or(text.len());
         (Some(text.get(..end)?), text.get(end..)?)
     };
     if host.is_some_and(|host| !is_host_name(host) || !is_percent_encoded(host)) {
@@ -94,8 +99,14 @@ fn is_authority(text: &[u8]) -> Option<Port> {
         [] => Some(Port::Missing),
         [b':', digits @ ..] if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {
             // An empty port is allowed, and is the scheme's: https://www.rfc-editor.org/rfc/rfc3986.html#section-3.2.3
-            let number = digits.iter().fold(0_u32, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-            (number <= 65535).then_some(if digits.is_empty() { Port::Missing } else { Port::Given })
+            let number = digits
+                .iter()
+                .fold(0_u32, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+            (number <= 65535).then_some(if digits.is_empty() {
+                Port::Missing
+            } else {
+                Port::Given
+            })
         }
         _ => None,
     }
@@ -147,22 +158,40 @@ mod tests {
             let found = form(method.as_bytes(), target.as_bytes());
             assert_eq!(found, expected, "{method} {target}");
             if let Ok(form) = found {
-                assert!(uri(Bytes::from_static(target.as_bytes()), form).is_ok(), "{target}");
+                assert!(
+                    uri(Bytes::from_static(target.as_bytes()), form).is_ok(),
+                    "{target}"
+                );
             }
         }
     }
 
     #[test]
     fn a_host_is_one_host() {
-        for good in ["a", "a.example:8080", "127.0.0.1", "[::1]", "[2001:db8::1]:1", "a_b", "a:", "%41"] {
+        for good in [
+            "a",
+            "a.example:8080",
+            "127.0.0.1",
+            "[::1]",
+            "[2001:db8::1]:1",
+            "a_b",
+            "a:",
+            "%41",
+        ] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
         for bad in [
-            "", ":80", "a b", "a,b", "a/b", "u@a", "a:x", "a:65536", "a:1:2", "[::1", "[::1]x", "[zz]", "a\\b", "%4", "a?b",
+            "", ":80", "a b", "a,b", "a/b", "u@a", "a:x", "a:65536", "a:1:2", "[::1", "[::1]x",
+            "[zz]", "a\\b", "%4", "a?b",
         ] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
         }
-        for (authority, host) in [("a:80", "a"), ("a", "a"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")] {
+        for (authority, host) in [
+            ("a:80", "a"),
+            ("a", "a"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
             assert_eq!(host_of(authority), host);
         }
     }

@@ -1,6 +1,11 @@
 //! The task of one request whose answer is not there at once.
 
-use std::{future::Future, pin::{Pin, pin}, rc::Rc, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    rc::Rc,
+    time::Duration,
+};
 
 use http::Response;
 use http_body::Body as _;
@@ -22,7 +27,12 @@ pub(super) enum Answer {
 }
 
 /// Waits for an answer and writes it.
-pub(super) async fn drive<A: Application>(connection: Connection, gate: Rc<Gate>, answer: Answer, stall: Duration) {
+pub(super) async fn drive<A: Application>(
+    connection: Connection,
+    gate: Rc<Gate>,
+    answer: Answer,
+    stall: Duration,
+) {
     let id = connection.id();
     let rest = match answer {
         Answer::Rest(rest) => Some(rest),
@@ -34,7 +44,11 @@ pub(super) async fn drive<A: Application>(connection: Connection, gate: Rc<Gate>
             }
         }
     };
-    let writer = Writer { connection: &connection, gate: &gate, stall };
+    let writer = Writer {
+        connection: &connection,
+        gate: &gate,
+        stall,
+    };
     let written = match rest {
         None => Ok(()),
         Some(Rest::Stream(body, length)) => writer.stream(body, length).await,
@@ -74,7 +88,9 @@ impl Writer<'_> {
                 }
             };
             let size = data.len() as u64;
-            left = left.checked_sub(size).ok_or_else(|| BodyError::Failed("it is longer than was said".into()))?;
+            left = left
+                .checked_sub(size)
+                .ok_or_else(|| BodyError::Failed("it is longer than was said".into()))?;
             for piece in data.chunks(PIECE) {
                 if length == ResponseLength::Chunked {
                     output.clear();
@@ -104,7 +120,11 @@ impl Writer<'_> {
         for part in parts {
             match part {
                 Piece::Bytes(bytes) => drop(self.connection.write(&bytes)),
-                Piece::File { file, offset, length } => {
+                Piece::File {
+                    file,
+                    offset,
+                    length,
+                } => {
                     let extent = Extent::all().from(offset).length(length);
                     let sent = self.connection.send_file(&file, extent).await;
                     sent.map_err(|error| BodyError::Failed(error.into()))?;

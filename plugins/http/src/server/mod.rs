@@ -10,9 +10,8 @@ use std::{cell::RefCell, collections::HashSet, fmt, rc::Rc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header::CONNECTION};
 use nethost_sdk::{
-    CloseReason, Config, Connection, ConnectionId, Context, Factory, HIGH_WATER, Origin,
-    Protocol, Refusal as SwapRefusal, Swap, Task, after, clock, spawn, spawn_for_instance,
-    with_session,
+    CloseReason, Config, Connection, ConnectionId, Context, Factory, HIGH_WATER, Origin, Protocol,
+    Refusal as SwapRefusal, Swap, Task, after, clock, spawn, spawn_for_instance, with_session,
 };
 
 use crate::{
@@ -93,7 +92,9 @@ impl<A: Application> Protocol for Http<A> {
         if self.waiting.is_empty() {
             self.run(cx, data);
         } else {
+            // The application may have wanted more of a body, and so has gone on reading.
             self.waiting.extend_from_slice(data);
+            cx.connection.pause_reading();
         }
     }
 
@@ -132,7 +133,8 @@ impl<A: Application> Http<A> {
     fn opened(cx: &mut Context<'_, Server<A>>, session: Session) -> Self {
         let id = cx.id();
         cx.factory.connections.insert(id);
-        cx.connection.set_idle_timeout(Some(cx.factory.limits.idle_time));
+        cx.connection
+            .set_idle_timeout(Some(cx.factory.limits.idle_time));
         Self {
             session,
             waiting: Vec::new(),
@@ -179,7 +181,8 @@ impl<A: Application> Http<A> {
     /// What cannot be looked at yet waits, and the client with it.
     fn hold(&mut self, connection: &Connection, data: &[u8]) {
         if data.is_empty() {
-            if std::mem::take(&mut self.is_paused) {
+            let is_awaited = !self.body().is_some_and(|body| body.is_paused());
+            if std::mem::take(&mut self.is_paused) && is_awaited {
                 connection.resume_reading();
             }
             return;
@@ -251,8 +254,18 @@ impl<A: Application> Http<A> {
     }
 
     /// A request: has it answered.
-    fn request(&mut self, cx: &mut Context<'_, Server<A>>, incoming: Incoming, output: &mut Vec<u8>) {
-        let Incoming { request, head, fields, framing } = incoming;
+    fn request(
+        &mut self,
+        cx: &mut Context<'_, Server<A>>,
+        incoming: Incoming,
+        output: &mut Vec<u8>,
+    ) {
+        let Incoming {
+            request,
+            head,
+            fields,
+            framing,
+        } = incoming;
         let peer = Peer::new(cx.connection, head, fields);
         let (channel, body) = match framing.body {
             BodyLength::Known(0) => (None, Body::empty()),
@@ -261,7 +274,8 @@ impl<A: Application> Http<A> {
                     BodyLength::Known(length) => Some(length),
                     BodyLength::Chunked => None,
                 };
-                let (channel, incoming) = Channel::new(cx.connection, promised, framing.expects_continue);
+                let (channel, incoming) =
+                    Channel::new(cx.connection, promised, framing.expects_continue);
                 (Some(channel), Body::incoming(incoming))
             }
         };
@@ -298,7 +312,12 @@ impl<A: Application> Http<A> {
         // The application takes the time that it takes.
         cx.connection.set_idle_timeout(None);
         let gate = Rc::clone(self.gate.get_or_insert_default());
-        let task = drive::drive::<A>(cx.connection.clone(), gate, answer, cx.factory.limits.body_time);
+        let task = drive::drive::<A>(
+            cx.connection.clone(),
+            gate,
+            answer,
+            cx.factory.limits.body_time,
+        );
         self.driver = Some(spawn(task));
     }
 
@@ -316,7 +335,11 @@ impl<A: Application> Http<A> {
         let length = match body.length() {
             _ if !has_body => ResponseLength::None,
             // What a GET would say of a length that only the application knows.
-            Some(0) if exchange.is_head && parts.headers.contains_key(http::header::CONTENT_LENGTH) => ResponseLength::None,
+            Some(0)
+                if exchange.is_head && parts.headers.contains_key(http::header::CONTENT_LENGTH) =>
+            {
+                ResponseLength::None
+            }
             Some(length) => ResponseLength::Known(length),
             None if exchange.version == Version::HTTP_11 => ResponseLength::Chunked,
             None => ResponseLength::Close,
@@ -327,10 +350,18 @@ impl<A: Application> Http<A> {
         };
         exchange.begun = Some((persistence, length));
         cx.factory.date.set(clock::wall());
-        encode::head(output, parts.status, &parts.headers, (length, persistence), &cx.factory.date);
+        encode::head(
+            output,
+            parts.status,
+            &parts.headers,
+            (length, persistence),
+            &cx.factory.date,
+        );
         let sends = has_body && !exchange.is_head;
         let bytes = body.length().filter(|_| sends).unwrap_or(0);
-        exchange.service.answered(&exchange.peer, parts.status, bytes);
+        exchange
+            .service
+            .answered(&exchange.peer, parts.status, bytes);
         if !sends {
             return None;
         }
@@ -345,7 +376,9 @@ impl<A: Application> Http<A> {
                 self.flush(cx.connection, output);
                 Some(Rest::Parts(parts))
             }
-            kind @ (Kind::Incoming(_) | Kind::Stream(_)) => Some(Rest::Stream(Body::from(kind), length)),
+            kind @ (Kind::Incoming(_) | Kind::Stream(_)) => {
+                Some(Rest::Stream(Body::from(kind), length))
+            }
         }
     }
 
@@ -395,11 +428,16 @@ impl<A: Application> Http<A> {
         let Some(exchange) = &self.exchange else {
             return;
         };
-        let persistence = exchange.begun.map_or(Persistence::Closed, |(persistence, _)| persistence);
+        let persistence = exchange
+            .begun
+            .map_or(Persistence::Closed, |(persistence, _)| persistence);
         if persistence == Persistence::Closed {
             return self.linger(cx, output);
         }
         if self.session.is_in_body() {
+            if self.has_ended {
+                return self.linger(cx, output);
+            }
             let left = exchange.body.as_ref().and_then(|body| body.abandoned());
             if left.is_none_or(|left| left.is_none_or(|left| left > DISCARDED)) {
                 return self.linger(cx, output);
@@ -411,7 +449,12 @@ impl<A: Application> Http<A> {
         self.session.handle_answered();
     }
 
-    fn body_ended(&mut self, cx: &mut Context<'_, Server<A>>, trailers: HeaderMap, output: &mut Vec<u8>) {
+    fn body_ended(
+        &mut self,
+        cx: &mut Context<'_, Server<A>>,
+        trailers: HeaderMap,
+        output: &mut Vec<u8>,
+    ) {
         if let Some(body) = self.body() {
             body.end(trailers);
         }
@@ -441,12 +484,20 @@ impl<A: Application> Http<A> {
         cx.factory.date.set(clock::wall());
         let length = response.body().length().unwrap_or(0);
         let how = (ResponseLength::Known(length), Persistence::Closed);
-        encode::head(output, response.status(), response.headers(), how, &cx.factory.date);
+        encode::head(
+            output,
+            response.status(),
+            response.headers(),
+            how,
+            &cx.factory.date,
+        );
         if let Kind::Full(bytes) = response.into_body().into_kind() {
             output.extend_from_slice(&bytes);
         }
         if let Some(exchange) = &self.exchange {
-            exchange.service.answered(&exchange.peer, refusal.status(), length);
+            exchange
+                .service
+                .answered(&exchange.peer, refusal.status(), length);
         }
         self.linger(cx, output);
     }
@@ -474,7 +525,11 @@ impl<A: Application> Http<A> {
     }
 
     /// From the task: the answer is there.
-    fn answer(&mut self, cx: &mut Context<'_, Server<A>>, response: Response<Body>) -> Option<Rest> {
+    fn answer(
+        &mut self,
+        cx: &mut Context<'_, Server<A>>,
+        response: Response<Body>,
+    ) -> Option<Rest> {
         let mut output = std::mem::take(&mut cx.factory.output);
         let rest = self.begin(cx, response, &mut output);
         self.flush(cx.connection, &mut output);
@@ -488,7 +543,8 @@ impl<A: Application> Http<A> {
         if let Some(driver) = self.driver.take() {
             driver.detach();
         }
-        cx.connection.set_idle_timeout(Some(cx.factory.limits.idle_time));
+        cx.connection
+            .set_idle_timeout(Some(cx.factory.limits.idle_time));
         self.finish(cx, &mut Vec::new());
         if !self.is_congested {
             self.go_on(cx);
@@ -554,7 +610,9 @@ impl<A: Application> Swap for Http<A> {
     /// What has come of the next request.
     fn save_session(&self, _format: &str) -> Result<Vec<u8>, SwapRefusal> {
         match self.session.held() {
-            Some(held) if self.exchange.is_none() && self.waiting.is_empty() && !self.has_ended => Ok(held.to_vec()),
+            Some(held) if self.exchange.is_none() && self.waiting.is_empty() && !self.has_ended => {
+                Ok(held.to_vec())
+            }
             _ => Err(SwapRefusal::Busy),
         }
     }
@@ -596,23 +654,31 @@ impl Gate {
 
 impl<A: Application> fmt::Debug for Http<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http").field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("Http")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
     }
 }
 
 impl<A: Application> fmt::Debug for Server<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
 /// Whether an answer with this status has a body ([RFC 9110 section 6.4.1](https://www.rfc-editor.org/rfc/rfc9110.html#section-6.4.1)).
 fn has_body(status: StatusCode) -> bool {
-    !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+    !status.is_informational()
+        && status != StatusCode::NO_CONTENT
+        && status != StatusCode::NOT_MODIFIED
 }
 
 fn wants_close(headers: &HeaderMap) -> bool {
-    headers.get(CONNECTION).is_some_and(|value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close"))
+    headers
+        .get(CONNECTION)
+        .is_some_and(|value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// Bytes of answers that are put together before they are written: 32 KiB, so that a delivery of many requests does not make a queue longer than the host wants.

@@ -48,14 +48,20 @@ pub struct Accepted {
 /// Reads Accept-Encoding.
 pub fn accepted(headers: &HeaderMap) -> Accepted {
     let mut values = headers.get_all(ACCEPT_ENCODING).iter().peekable();
-    let mut all = Accepted { codings: Vec::new(), identity: true };
+    let mut all = Accepted {
+        codings: Vec::new(),
+        identity: true,
+    };
     if values.peek().is_none() {
         // Every coding would do, and nobody who says nothing expects one.
         return all;
     }
     let mut weights = [None; 3];
     let (mut identity, mut other) = (None, None);
-    for element in values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+    for element in values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+    {
         let mut parts = element.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let weight = Some(parts.find_map(weight).unwrap_or(1000));
@@ -73,7 +79,9 @@ pub fn accepted(headers: &HeaderMap) -> Accepted {
         }
     }
     let weighed = weights.into_iter().zip(Coding::ALL);
-    let mut weighed: Vec<_> = weighed.map(|(it, coding)| (it.or(other).unwrap_or(0), coding)).collect();
+    let mut weighed: Vec<_> = weighed
+        .map(|(it, coding)| (it.or(other).unwrap_or(0), coding))
+        .collect();
     weighed.retain(|(weight, _)| *weight > 0 && *weight >= identity.unwrap_or(0));
     // The sort is stable: where the client has no preference, ours holds.
     weighed.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
@@ -84,7 +92,9 @@ pub fn accepted(headers: &HeaderMap) -> Accepted {
 
 /// `weight = OWS ";" OWS "q=" qvalue`, in thousandths; what is none is 1.
 fn weight(parameter: &str) -> Option<u16> {
-    let value = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="))?;
+    let value = parameter
+        .strip_prefix("q=")
+        .or_else(|| parameter.strip_prefix("Q="))?;
     let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
     let is_number = fraction.len() <= 3 && fraction.bytes().all(|byte| byte.is_ascii_digit());
     match whole {
@@ -116,10 +126,20 @@ mod tests {
             ("gzip;q=nonsense", &[Gzip], true),
             ("", &[], true),
         ] {
-            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(value))]);
-            let expected = Accepted { codings: codings.to_vec(), identity };
+            let headers =
+                HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(value))]);
+            let expected = Accepted {
+                codings: codings.to_vec(),
+                identity,
+            };
             assert_eq!(accepted(&headers), expected, "{value}");
         }
-        assert_eq!(accepted(&HeaderMap::new()), Accepted { codings: Vec::new(), identity: true });
+        assert_eq!(
+            accepted(&HeaderMap::new()),
+            Accepted {
+                codings: Vec::new(),
+                identity: true
+            }
+        );
     }
 }

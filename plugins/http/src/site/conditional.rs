@@ -45,7 +45,11 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, validators: Validators<'_>
         // Weak comparison: https://www.rfc-editor.org/rfc/rfc9110.html#section-13.1.2-4
         let matches = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag) == validators.etag;
         if names(headers, IF_NONE_MATCH, matches) {
-            return if reads { Verdict::NotModified } else { Verdict::Failed };
+            return if reads {
+                Verdict::NotModified
+            } else {
+                Verdict::Failed
+            };
         }
     } else if reads
         && let Some(since) = one_date(headers, &IF_MODIFIED_SINCE)
@@ -113,11 +117,21 @@ mod tests {
 
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-    const VALIDATORS: Validators<'_> = Validators { etag: "\"a,b\"", modified: 784_111_777 };
+    const VALIDATORS: Validators<'_> = Validators {
+        etag: "\"a,b\"",
+        modified: 784_111_777,
+    };
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let lines = lines.iter();
-        lines.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        lines
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
     }
 
     #[test]
@@ -130,18 +144,27 @@ mod tests {
             (&[("if-match", "\"x\", \"a,b\"")], Proceed),
             (&[("if-match", "W/\"a,b\"")], Failed),
             (&[("if-match", "\"x\"")], Failed),
-            (&[("if-match", "\"a,b\""), ("if-unmodified-since", BEFORE)], Proceed),
+            (
+                &[("if-match", "\"a,b\""), ("if-unmodified-since", BEFORE)],
+                Proceed,
+            ),
             (&[("if-unmodified-since", BEFORE)], Failed),
             (&[("if-unmodified-since", SAME)], Proceed),
             (&[("if-unmodified-since", "nonsense")], Proceed),
             (&[("if-none-match", "\"a,b\"")], NotModified),
             (&[("if-none-match", "\"x\" , W/\"a,b\"")], NotModified),
             (&[("if-none-match", "*")], NotModified),
-            (&[("if-none-match", "\"x\""), ("if-modified-since", SAME)], Proceed),
+            (
+                &[("if-none-match", "\"x\""), ("if-modified-since", SAME)],
+                Proceed,
+            ),
             (&[("if-none-match", "a,b")], Proceed),
             (&[("if-modified-since", SAME)], NotModified),
             (&[("if-modified-since", BEFORE)], Proceed),
-            (&[("if-match", "\"x\""), ("if-none-match", "\"a,b\"")], Failed),
+            (
+                &[("if-match", "\"x\""), ("if-none-match", "\"a,b\"")],
+                Failed,
+            ),
         ] {
             let found = evaluate(&Method::GET, &headers(lines), VALIDATORS);
             assert_eq!(found, expected, "{lines:?}");
@@ -160,7 +183,11 @@ mod tests {
             (BEFORE, false),
             ("nonsense", false),
         ] {
-            assert_eq!(range_holds(&headers(&[("if-range", condition)]), VALIDATORS), holds, "{condition}");
+            assert_eq!(
+                range_holds(&headers(&[("if-range", condition)]), VALIDATORS),
+                holds,
+                "{condition}"
+            );
         }
         assert!(range_holds(&HeaderMap::new(), VALIDATORS));
     }

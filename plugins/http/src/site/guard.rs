@@ -33,9 +33,12 @@ pub(super) struct Credentials {
 impl Guard {
     pub(super) fn new(realm: &str) -> Result<Self, String> {
         let quoted = realm.replace('\\', "\\\\").replace('"', "\\\"");
-        let challenge = HeaderValue::from_str(&format!("Basic realm=\"{quoted}\", charset=\"UTF-8\""));
+        let challenge =
+            HeaderValue::from_str(&format!("Basic realm=\"{quoted}\", charset=\"UTF-8\""));
         Ok(Self {
-            challenge: challenge.map_err(|_| format!("realm: `{realm}` has a character that cannot be in a header"))?,
+            challenge: challenge.map_err(|_| {
+                format!("realm: `{realm}` has a character that cannot be in a header")
+            })?,
             verified: RefCell::default(),
         })
     }
@@ -63,11 +66,16 @@ impl Guard {
                     verified.retain(|_, (_, until)| *until > now);
                 }
                 if verified.len() < MAX_VERIFIED {
-                    verified.insert(credentials.hash(), (Rc::clone(&account), now + VERIFIED_TIME));
+                    verified.insert(
+                        credentials.hash(),
+                        (Rc::clone(&account), now + VERIFIED_TIME),
+                    );
                 }
                 Ok(account)
             }
-            Err(error) if accounts::is_wrong(&error) || error.code == ErrorCode::Invalid => Err(self.challenge()),
+            Err(error) if accounts::is_wrong(&error) || error.code == ErrorCode::Invalid => {
+                Err(self.challenge())
+            }
             Err(error) => Err(plain(match error.code {
                 ErrorCode::Limit => StatusCode::TOO_MANY_REQUESTS,
                 ErrorCode::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -138,9 +146,12 @@ mod tests {
             ("Bearer YW5uOnNlY3JldA==", None),
             ("Basic", None),
         ] {
-            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]);
+            let headers =
+                HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]);
             let found = Credentials::of(&headers);
-            let found = found.as_ref().map(|it| (it.user.as_str(), it.password.as_str()));
+            let found = found
+                .as_ref()
+                .map(|it| (it.user.as_str(), it.password.as_str()));
             assert_eq!(found, expected, "{value}");
         }
     }

@@ -11,7 +11,9 @@ pub(super) async fn listing(directory: &Directory, full: &str, url: &str) -> Res
     let (mut entries, mut start, mut is_cut) = (Vec::new(), 0, false);
     loop {
         let page = directory.list_page(full, start).await?;
-        let shown = |entry: &DirectoryEntry| !entry.name.starts_with('.') && entry.metadata.kind != FileKind::Other;
+        let shown = |entry: &DirectoryEntry| {
+            !entry.name.starts_with('.') && entry.metadata.kind != FileKind::Other
+        };
         entries.extend(page.entries.into_iter().filter(shown));
         match page.next {
             Some(_) if entries.len() >= MAX_ENTRIES => {
@@ -23,14 +25,28 @@ pub(super) async fn listing(directory: &Directory, full: &str, url: &str) -> Res
         }
     }
     // What a link leads to is what the client gets.
-    for entry in entries.iter_mut().filter(|it| it.metadata.kind == FileKind::Link).take(MAX_LINKS) {
-        let path = if full == "." { entry.name.clone() } else { format!("{full}/{}", entry.name) };
+    for entry in entries
+        .iter_mut()
+        .filter(|it| it.metadata.kind == FileKind::Link)
+        .take(MAX_LINKS)
+    {
+        let path = if full == "." {
+            entry.name.clone()
+        } else {
+            format!("{full}/{}", entry.name)
+        };
         if let Ok(metadata) = directory.stat(&path).await {
             entry.metadata = metadata;
         }
     }
     entries.retain(|it| matches!(it.metadata.kind, FileKind::File | FileKind::Directory));
-    entries.sort_by_cached_key(|it| (it.metadata.kind != FileKind::Directory, it.name.to_lowercase(), it.name.clone()));
+    entries.sort_by_cached_key(|it| {
+        (
+            it.metadata.kind != FileKind::Directory,
+            it.name.to_lowercase(),
+            it.name.clone(),
+        )
+    });
     Ok(page(url, &entries, is_cut))
 }
 
@@ -38,7 +54,10 @@ fn page(url: &str, entries: &[DirectoryEntry], is_cut: bool) -> String {
     let mut html = String::from(HEAD);
     let title = escape(&decoded(url));
     // Writing to a string does not fail.
-    let _ = write!(html, "<title>{title}</title>{STYLE}<body><h1>{title}</h1><ul>");
+    let _ = write!(
+        html,
+        "<title>{title}</title>{STYLE}<body><h1>{title}</h1><ul>"
+    );
     if url != "/" {
         html.push_str("<li><a href=\"../\"><span class=n>../</span></a>");
     }
@@ -47,7 +66,11 @@ fn page(url: &str, entries: &[DirectoryEntry], is_cut: bool) -> String {
         path::encode(&entry.name, &mut href);
         let name = escape(&entry.name);
         let _ = if entry.metadata.kind == FileKind::Directory {
-            write!(html, "<li><a href=\"{}/\"><span class=n>{name}/</span></a>", escape(&href))
+            write!(
+                html,
+                "<li><a href=\"{}/\"><span class=n>{name}/</span></a>",
+                escape(&href)
+            )
         } else {
             let (size, day) = (size(entry.metadata.size), day(entry.metadata.modified));
             write!(
@@ -87,10 +110,13 @@ pub(super) fn escape(text: &str) -> String {
 
 /// The URL of a directory as people read it.
 fn decoded(url: &str) -> String {
-    path::SitePath::decode(url).map_or_else(|_| url.to_owned(), |path| match path.as_str() {
-        "" => "/".to_owned(),
-        names => format!("/{names}/"),
-    })
+    path::SitePath::decode(url).map_or_else(
+        |_| url.to_owned(),
+        |path| match path.as_str() {
+            "" => "/".to_owned(),
+            names => format!("/{names}/"),
+        },
+    )
 }
 
 /// Bytes in a unit that leaves at most four digits.
@@ -118,7 +144,14 @@ fn day(time: Duration) -> String {
     let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * of_year + 2) / 153;
-    let (day, month) = (of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let (day, month) = (
+        of_year - (153 * shifted + 2) / 5 + 1,
+        if shifted < 10 {
+            shifted + 3
+        } else {
+            shifted - 9
+        },
+    );
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}")
 }
@@ -155,21 +188,39 @@ mod tests {
 
     #[test]
     fn names_are_text_wherever_they_stand() {
-        let metadata = FileMetadata { kind: FileKind::File, size: 1536, modified: Duration::from_secs(784_111_777), number: 1 };
+        let metadata = FileMetadata {
+            kind: FileKind::File,
+            size: 1536,
+            modified: Duration::from_secs(784_111_777),
+            number: 1,
+        };
         let name = "<script>\"'&\u{7}:%".to_owned();
         let html = page("/a%3Cb/", &[DirectoryEntry { name, metadata }], false);
         assert!(html.contains("<title>/a&lt;b/</title>"), "{html}");
-        assert!(html.contains("href=\"./%3Cscript%3E%22&#39;&amp;%07%3A%25\""), "{html}");
+        assert!(
+            html.contains("href=\"./%3Cscript%3E%22&#39;&amp;%07%3A%25\""),
+            "{html}"
+        );
         assert!(html.contains("<span class=n>&lt;script&gt;&quot;&#39;&amp;\u{fffd}:%</span><span class=m>1994-11-06</span><span class=s>1.5 KiB</span>"), "{html}");
         assert!(!html.contains("<script"));
     }
 
     #[test]
     fn sizes_and_days_are_for_people() {
-        for (bytes, expected) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (10 << 20, "10 MiB"), (u64::MAX, "16777215 TiB")] {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (10 << 20, "10 MiB"),
+            (u64::MAX, "16777215 TiB"),
+        ] {
             assert_eq!(size(bytes), expected);
         }
-        for (seconds, expected) in [(0, "1970-01-01"), (951_782_400, "2000-02-29"), (1_735_689_599, "2024-12-31")] {
+        for (seconds, expected) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (1_735_689_599, "2024-12-31"),
+        ] {
             assert_eq!(day(Duration::from_secs(seconds)), expected);
         }
     }

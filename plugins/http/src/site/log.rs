@@ -1,6 +1,11 @@
 //! The access log: a line for each request, in a file of a granted directory, and so not in the host's log, which has a limit.
 
-use std::{cell::{Cell, RefCell}, fmt::Write as _, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Write as _,
+    rc::Rc,
+    time::Duration,
+};
 
 use http::StatusCode;
 use nethost_sdk::{Directory, FileOpening, after, clock, log, spawn_for_instance};
@@ -43,7 +48,9 @@ struct Line<'a> {
 impl AccessLog {
     pub(super) fn new(format: Format) -> Result<Rc<Self>, String> {
         let directory = Directory::named("logs");
-        let directory = directory.map_err(|error| format!("access-log: {error}; grant a folder with --dir logs=PATH:rw"))?;
+        let directory = directory.map_err(|error| {
+            format!("access-log: {error}; grant a folder with --dir logs=PATH:rw")
+        })?;
         Ok(Rc::new(Self {
             format,
             directory,
@@ -62,12 +69,15 @@ impl AccessLog {
         }
         let text = |bytes: Option<&[u8]>| bytes.map(|it| String::from_utf8_lossy(it).into_owned());
         let request = text(Some(peer.request_line())).unwrap_or_default();
-        let [referer, user_agent, host] = ["referer", "user-agent", "host"].map(|name| text(peer.header(name)));
+        let [referer, user_agent, host] =
+            ["referer", "user-agent", "host"].map(|name| text(peer.header(name)));
         let account = peer.account();
         let address = peer.address();
         let line = Line {
             time: timestamp(clock::wall()),
-            peer: address.ip().map_or_else(|| address.to_string(), |ip| ip.to_string()),
+            peer: address
+                .ip()
+                .map_or_else(|| address.to_string(), |ip| ip.to_string()),
             user: account.as_ref().map(|it| it.name.as_str()),
             request: &request,
             host: host.as_deref(),
@@ -105,7 +115,9 @@ impl AccessLog {
             }
             let dropped = self.dropped.take();
             if dropped > 0 {
-                log::warn!("access.log: {dropped} requests are missing, they came faster than they could be written");
+                log::warn!(
+                    "access.log: {dropped} requests are missing, they came faster than they could be written"
+                );
             }
         }
         self.is_writing.set(false);

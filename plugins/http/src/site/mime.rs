@@ -5,10 +5,17 @@ use http::HeaderValue;
 /// The type of a file with this name, with a character set where it is a text.
 pub(super) fn of(path: &str) -> HeaderValue {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let guess = mime_guess::from_path(name).first_raw().unwrap_or("application/octet-stream");
+    let guess = mime_guess::from_path(name)
+        .first_raw()
+        .unwrap_or("application/octet-stream");
     let is_text = guess.starts_with("text/") || TEXTS.contains(&guess);
-    let shown = if is_text { format!("{guess}; charset=utf-8") } else { guess.to_owned() };
-    HeaderValue::from_str(&shown).unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
+    let shown = if is_text {
+        format!("{guess}; charset=utf-8")
+    } else {
+        guess.to_owned()
+    };
+    HeaderValue::from_str(&shown)
+        .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"))
 }
 
 /// Texts that are not called so. JSON is none: it is always UTF-8 ([RFC 8259 section 11](https://www.rfc-editor.org/rfc/rfc8259.html#section-11)).

@@ -82,7 +82,9 @@ impl Service for Site {
         };
         let Some(group) = self.protection(&wanted.path) else {
             return match self.decide(&wanted, clock::monotonic()) {
-                Decision::Answer(response) if response.status().is_success() || response.status().is_redirection() => {
+                Decision::Answer(response)
+                    if response.status().is_success() || response.status().is_redirection() =>
+                {
                     self.finished(response).into()
                 }
                 _ => self.later(wanted),
@@ -117,7 +119,9 @@ impl Site {
                 return Err(moved(redirect.status, &target));
             }
         }
-        let store = self.store(&request.headers).ok_or_else(|| plain(StatusCode::MISDIRECTED_REQUEST))?;
+        let store = self
+            .store(&request.headers)
+            .ok_or_else(|| plain(StatusCode::MISDIRECTED_REQUEST))?;
         let path = SitePath::decode(uri.path()).map_err(|error| {
             plain(match error {
                 PathError::Invalid => StatusCode::BAD_REQUEST,
@@ -148,7 +152,11 @@ impl Site {
 
     /// Whether a path needs a password, and the group.
     fn protection(&self, path: &SitePath) -> Option<Option<String>> {
-        let longest = self.0.protected.iter().filter(|it| it.covers(path.as_str()));
+        let longest = self
+            .0
+            .protected
+            .iter()
+            .filter(|it| it.covers(path.as_str()));
         longest.last().map(|it| it.group.clone())
     }
 
@@ -173,7 +181,10 @@ impl Site {
             }
             let mut response = site.find(wanted).await;
             // What one user gets is not for a cache that others use.
-            response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private"));
+            response
+                .headers_mut()
+                .entry(header::CACHE_CONTROL)
+                .or_insert(HeaderValue::from_static("private"));
             Ok(response)
         })
     }
@@ -189,10 +200,15 @@ impl Site {
         if let Some(path) = self.0.error_pages.get(&response.status())
             && let Some(page) = self.page(&wanted.store, path).await
         {
-            let (status, allow) = (response.status(), response.headers().get(header::ALLOW).cloned());
+            let (status, allow) = (
+                response.status(),
+                response.headers().get(header::ALLOW).cloned(),
+            );
             response = page;
             *response.status_mut() = status;
-            response.headers_mut().extend(allow.map(|it| (header::ALLOW, it)));
+            response
+                .headers_mut()
+                .extend(allow.map(|it| (header::ALLOW, it)));
         }
         self.finished(response)
     }
@@ -237,7 +253,9 @@ impl Site {
         };
         let mut response = Response::new(whole(&resource.plain));
         let kind = resource.plain.headers.get(header::CONTENT_TYPE)?;
-        response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, kind.clone());
         Some(response)
     }
 
@@ -248,7 +266,9 @@ impl Site {
             return Decision::Unknown(names.to_owned());
         };
         match &known.entry {
-            Entry::File(resource) if !wanted.path.is_directory() => Decision::Answer(answer(wanted, resource)),
+            Entry::File(resource) if !wanted.path.is_directory() => {
+                Decision::Answer(answer(wanted, resource))
+            }
             Entry::File(_) | Entry::Missing => Decision::Answer(plain(StatusCode::NOT_FOUND)),
             Entry::Forbidden => Decision::Answer(plain(StatusCode::FORBIDDEN)),
             Entry::Directory if !wanted.path.is_directory() => {
@@ -266,11 +286,19 @@ impl Site {
     fn decide_directory(&self, wanted: &Wanted, now: Duration) -> Decision {
         let names = wanted.path.as_str();
         for index in &self.0.index {
-            let path = if names.is_empty() { index.clone() } else { format!("{names}/{index}") };
+            let path = if names.is_empty() {
+                index.clone()
+            } else {
+                format!("{names}/{index}")
+            };
             let Some(known) = wanted.store.find(&path, now) else {
                 return Decision::Unknown(path);
             };
-            if let Known { entry: Entry::File(resource), .. } = &*known {
+            if let Known {
+                entry: Entry::File(resource),
+                ..
+            } = &*known
+            {
                 return Decision::Answer(answer(wanted, resource));
             }
         }
@@ -295,7 +323,10 @@ fn answer(wanted: &Wanted, resource: &Resource) -> Response<Body> {
     let Some(chosen) = choose(&wanted.headers, resource) else {
         return plain(StatusCode::NOT_ACCEPTABLE);
     };
-    let validators = Validators { etag: &chosen.etag, modified: chosen.modified() };
+    let validators = Validators {
+        etag: &chosen.etag,
+        modified: chosen.modified(),
+    };
     match evaluate(&wanted.method, &wanted.headers, validators) {
         Verdict::Proceed => {}
         Verdict::Failed => return plain(StatusCode::PRECONDITION_FAILED),
@@ -311,7 +342,11 @@ fn answer(wanted: &Wanted, resource: &Resource) -> Response<Body> {
         Ranges::All => with_headers(StatusCode::OK, chosen, whole(chosen)),
         Ranges::Unsatisfiable => {
             let mut response = plain(StatusCode::RANGE_NOT_SATISFIABLE);
-            insert(&mut response, header::CONTENT_RANGE, &format!("bytes */{}", chosen.size));
+            insert(
+                &mut response,
+                header::CONTENT_RANGE,
+                &format!("bytes */{}", chosen.size),
+            );
             response
         }
         Ranges::Some(ranges) => partial(chosen, &ranges),
@@ -324,7 +359,12 @@ fn choose<'a>(headers: &HeaderMap, resource: &'a Resource) -> Option<&'a Represe
         return Some(&resource.plain);
     }
     let accepted = accepted(headers);
-    let of = |wanted: &Coding| resource.compressed.iter().find(|(coding, _)| coding == wanted);
+    let of = |wanted: &Coding| {
+        resource
+            .compressed
+            .iter()
+            .find(|(coding, _)| coding == wanted)
+    };
     let compressed = accepted.codings.iter().find_map(of).map(|(_, it)| it);
     compressed.or_else(|| accepted.identity.then_some(&resource.plain))
 }
@@ -346,7 +386,11 @@ fn with_headers(status: StatusCode, chosen: &Representation, body: Body) -> Resp
 fn not_modified(chosen: &Representation) -> Response<Body> {
     let mut response = with_headers(StatusCode::NOT_MODIFIED, chosen, Body::empty());
     // What describes the body is for who gets one: https://www.rfc-editor.org/rfc/rfc9110.html#section-15.4.5-4
-    for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT_RANGES] {
+    for name in [
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::ACCEPT_RANGES,
+    ] {
         response.headers_mut().remove(name);
     }
     response
@@ -354,14 +398,24 @@ fn not_modified(chosen: &Representation) -> Response<Body> {
 
 /// 206: one range as it is, several as `multipart/byteranges` ([section 15.3.7](https://www.rfc-editor.org/rfc/rfc9110.html#section-15.3.7)).
 fn partial(chosen: &Representation, ranges: &[Range<u64>]) -> Response<Body> {
-    let content_range = |range: &Range<u64>| format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), chosen.size);
+    let content_range = |range: &Range<u64>| {
+        format!(
+            "bytes {}-{}/{}",
+            range.start,
+            range.end.saturating_sub(1),
+            chosen.size
+        )
+    };
     if let [range] = ranges {
         let body = Body::parts(vec![piece(chosen, range)]);
         let mut response = with_headers(StatusCode::PARTIAL_CONTENT, chosen, body);
         insert(&mut response, header::CONTENT_RANGE, &content_range(range));
         return response;
     }
-    let kind = chosen.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let kind = chosen
+        .headers
+        .get(header::CONTENT_TYPE)
+        .map_or(&b""[..], HeaderValue::as_bytes);
     let kind = String::from_utf8_lossy(kind);
     // It must not be in the file. The tag's digits are as good as random, and change with it.
     let boundary = format!("nethost-{}", chosen.etag.trim_matches('"'));
@@ -377,14 +431,22 @@ fn partial(chosen: &Representation, ranges: &[Range<u64>]) -> Response<Body> {
     }
     parts.push(Piece::Bytes(Bytes::from(format!("\r\n--{boundary}--\r\n"))));
     let mut response = with_headers(StatusCode::PARTIAL_CONTENT, chosen, Body::parts(parts));
-    insert(&mut response, header::CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
+    insert(
+        &mut response,
+        header::CONTENT_TYPE,
+        &format!("multipart/byteranges; boundary={boundary}"),
+    );
     response
 }
 
 fn piece(chosen: &Representation, range: &Range<u64>) -> Piece {
     match &chosen.content {
         Content::Memory(bytes) => {
-            let at = |position: u64| usize::try_from(position).unwrap_or(bytes.len()).min(bytes.len());
+            let at = |position: u64| {
+                usize::try_from(position)
+                    .unwrap_or(bytes.len())
+                    .min(bytes.len())
+            };
             Piece::Bytes(bytes.slice(at(range.start)..at(range.end)))
         }
         Content::File(file) => Piece::File {
@@ -397,10 +459,14 @@ fn piece(chosen: &Representation, range: &Range<u64>) -> Piece {
 
 fn moved(status: StatusCode, target: &str) -> Response<Body> {
     let shown = listing::escape(target);
-    let html = format!("<!doctype html><title>{status}</title><p>It is <a href=\"{shown}\">here</a>.\n");
+    let html =
+        format!("<!doctype html><title>{status}</title><p>It is <a href=\"{shown}\">here</a>.\n");
     let mut response = Response::new(Body::from(html));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
     insert(&mut response, header::LOCATION, target);
     response
 }

@@ -97,7 +97,11 @@ fn decode(part: &str) -> Result<String, PathError> {
             return Err(PathError::Invalid);
         };
         rest = after;
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+        let digit = |byte: u8| {
+            char::from(byte)
+                .to_digit(16)
+                .and_then(|it| u8::try_from(it).ok())
+        };
         let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
             return Err(PathError::Invalid);
         };
@@ -165,7 +169,11 @@ mod tests {
 
     #[test]
     fn a_directory_in_a_url_stays_on_this_server() {
-        for (path, expected) in [("//evil.example/%2541/", "/evil.example/%2541/"), ("/a b", "/a%20b/"), ("/", "/")] {
+        for (path, expected) in [
+            ("//evil.example/%2541/", "/evil.example/%2541/"),
+            ("/a b", "/a%20b/"),
+            ("/", "/"),
+        ] {
             assert_eq!(SitePath::decode(path).unwrap().directory_url(), expected);
         }
     }

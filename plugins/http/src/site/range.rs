@@ -29,14 +29,20 @@ pub fn ranges(headers: &HeaderMap, size: u64) -> Ranges {
     };
     let mut ranges = Vec::new();
     let mut count = 0;
-    for spec in set.split(',').map(|spec| spec.trim_matches([' ', '\t'])).filter(|spec| !spec.is_empty()) {
+    for spec in set
+        .split(',')
+        .map(|spec| spec.trim_matches([' ', '\t']))
+        .filter(|spec| !spec.is_empty())
+    {
         count += 1;
         let Some(range) = range(spec, size) else {
             return Ranges::All;
         };
         ranges.extend(Some(range).filter(|range| !range.is_empty()));
     }
-    let asked: u64 = ranges.iter().fold(0, |sum, range| sum.saturating_add(range.end - range.start));
+    let asked: u64 = ranges
+        .iter()
+        .fold(0, |sum, range| sum.saturating_add(range.end - range.start));
     match ranges.len() {
         _ if count == 0 || count > MAX_RANGES || asked > size => Ranges::All,
         0 => Ranges::Unsatisfiable,
@@ -90,7 +96,9 @@ mod tests {
 
     #[test]
     fn ranges_are_within_what_there_is() {
-        let some = |ranges: &[(u64, u64)]| Ranges::Some(ranges.iter().map(|(from, to)| *from..*to).collect());
+        let some = |ranges: &[(u64, u64)]| {
+            Ranges::Some(ranges.iter().map(|(from, to)| *from..*to).collect())
+        };
         for (value, expected) in [
             ("bytes=0-4", some(&[(0, 5)])),
             ("Bytes=0-4", some(&[(0, 5)])),
@@ -114,8 +122,12 @@ mod tests {
             assert_eq!(ranges(&headers, 10), expected, "{value}");
         }
         assert_eq!(ranges(&HeaderMap::new(), 10), Ranges::All);
-        let many = HeaderValue::from_str(&format!("bytes={}", "0-0,".repeat(MAX_RANGES + 1))).unwrap();
-        assert_eq!(ranges(&HeaderMap::from_iter([(RANGE, many)]), 1000), Ranges::All);
+        let many =
+            HeaderValue::from_str(&format!("bytes={}", "0-0,".repeat(MAX_RANGES + 1))).unwrap();
+        assert_eq!(
+            ranges(&HeaderMap::from_iter([(RANGE, many)]), 1000),
+            Ranges::All
+        );
         let headers = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-"))]);
         assert_eq!(ranges(&headers, 0), Ranges::Unsatisfiable);
     }

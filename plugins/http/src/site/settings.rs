@@ -88,7 +88,9 @@ impl Settings {
         let root = match Directory::named("root") {
             Ok(directory) => Some(Rc::new(Store::new(Rc::new(directory), "", keep))),
             Err(error) if keys.hosts.is_empty() => {
-                return Err(format!("{error}; say which folder to serve with --dir root=PATH"));
+                return Err(format!(
+                    "{error}; say which folder to serve with --dir root=PATH"
+                ));
             }
             Err(_) => None,
         };
@@ -111,16 +113,36 @@ impl Settings {
             listing: keys.listing,
             hosts: hosts(&keys.hosts, keep)?,
             root,
-            headers: keys.headers.iter().map(|it| header_of(it)).collect::<Result<_, _>>()?,
-            redirects: keys.redirects.iter().map(|it| Redirect::parse(it)).collect::<Result<_, _>>()?,
-            error_pages: keys.error_pages.iter().map(|it| error_page(it)).collect::<Result<_, _>>()?,
-            protected: keys.protect.iter().map(|it| Protected::parse(it)).collect::<Result<_, _>>()?,
+            headers: keys
+                .headers
+                .iter()
+                .map(|it| header_of(it))
+                .collect::<Result<_, _>>()?,
+            redirects: keys
+                .redirects
+                .iter()
+                .map(|it| Redirect::parse(it))
+                .collect::<Result<_, _>>()?,
+            error_pages: keys
+                .error_pages
+                .iter()
+                .map(|it| error_page(it))
+                .collect::<Result<_, _>>()?,
+            protected: keys
+                .protect
+                .iter()
+                .map(|it| Protected::parse(it))
+                .collect::<Result<_, _>>()?,
             guard: Rc::new(Guard::new(&keys.realm)?),
             log: match keys.access_log.as_str() {
                 "" => None,
                 "combined" => Some(AccessLog::new(Format::Combined)?),
                 "json" => Some(AccessLog::new(Format::Json)?),
-                other => return Err(format!("access-log: `{other}` is neither `combined` nor `json`")),
+                other => {
+                    return Err(format!(
+                        "access-log: `{other}` is neither `combined` nor `json`"
+                    ));
+                }
             },
             limits,
         })
@@ -159,7 +181,9 @@ impl Redirect {
 
     /// Where a request goes, if it is about this path.
     pub(super) fn target(&self, path: &str, query: Option<&str>) -> Option<String> {
-        let rest = path.strip_prefix(&self.from).filter(|rest| self.is_prefix || rest.is_empty())?;
+        let rest = path
+            .strip_prefix(&self.from)
+            .filter(|rest| self.is_prefix || rest.is_empty())?;
         let mut target = match self.to.strip_suffix('*') {
             Some(to) => format!("{to}{}", rest.trim_start_matches('/')),
             None => self.to.clone(),
@@ -178,14 +202,20 @@ impl Protected {
         let mut words = text.split_whitespace();
         let path = words.next().unwrap_or_default();
         let decoded = SitePath::decode(path);
-        let decoded = decoded.map_err(|_| format!("protect: `{path}` is no path that could be asked for"))?;
+        let decoded =
+            decoded.map_err(|_| format!("protect: `{path}` is no path that could be asked for"))?;
         if !path.starts_with('/') {
             return Err(format!("protect: `{path}` does not begin with `/`"));
         }
         let group = words.next().map(ToOwned::to_owned);
         match words.next() {
-            Some(_) => Err(format!("protect: `{text}` has more than a path and a group")),
-            None => Ok(Self { path: decoded.as_str().to_owned(), group }),
+            Some(_) => Err(format!(
+                "protect: `{text}` has more than a path and a group"
+            )),
+            None => Ok(Self {
+                path: decoded.as_str().to_owned(),
+                group,
+            }),
         }
     }
 
@@ -221,7 +251,10 @@ fn hosts(lines: &[String], keep: Keep) -> Result<HashMap<String, Rc<Store>>, Str
             if !crate::codec::target::is_host(name.as_bytes()) {
                 return Err(wrong(&format_args!("`{name}` is no host")));
             }
-            if hosts.insert(name.to_ascii_lowercase(), Rc::clone(&store)).is_some() {
+            if hosts
+                .insert(name.to_ascii_lowercase(), Rc::clone(&store))
+                .is_some()
+            {
                 return Err(wrong(&format_args!("`{name}` is named twice")));
             }
         }
@@ -234,10 +267,19 @@ fn header_of(line: &str) -> Result<(HeaderName, HeaderValue), String> {
     let wrong = || format!("headers: `{line}` is not `Name: value`");
     let (name, value) = line.split_once(':').ok_or_else(wrong)?;
     let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
-    if [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION].contains(&name) {
+    if [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+    ]
+    .contains(&name)
+    {
         return Err(format!("headers: `{name}` is the server's to say"));
     }
-    Ok((name, HeaderValue::from_str(value.trim()).map_err(|_| wrong())?))
+    Ok((
+        name,
+        HeaderValue::from_str(value.trim()).map_err(|_| wrong())?,
+    ))
 }
 
 /// `STATUS PATH`
@@ -253,8 +295,16 @@ fn error_page(line: &str) -> Result<(StatusCode, String), String> {
 }
 
 fn number(key: &str, value: i64, range: std::ops::RangeInclusive<usize>) -> Result<usize, String> {
-    let number = usize::try_from(value).ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("{key}: {value} is not between {} and {}", range.start(), range.end()))
+    let number = usize::try_from(value)
+        .ok()
+        .filter(|number| range.contains(number));
+    number.ok_or_else(|| {
+        format!(
+            "{key}: {value} is not between {} and {}",
+            range.start(),
+            range.end()
+        )
+    })
 }
 
 #[cfg(test)]
@@ -268,13 +318,27 @@ mod tests {
             ("/a /b", "/a", Some("q"), Some("/b?q")),
             ("/a /b", "/ab", None, None),
             ("/a* /b*", "/a/c", None, Some("/bc")),
-            ("/a/* https://x.example/* 301", "/a/c/d", Some("q"), Some("https://x.example/c/d?q")),
+            (
+                "/a/* https://x.example/* 301",
+                "/a/c/d",
+                Some("q"),
+                Some("https://x.example/c/d?q"),
+            ),
             ("/a/* /b*", "/a//evil.example", None, Some("/bevil.example")),
-            ("/a/* /*", "/a///evil.example/", None, Some("/evil.example/")),
+            (
+                "/a/* /*",
+                "/a///evil.example/",
+                None,
+                Some("/evil.example/"),
+            ),
             ("/a /b?x", "/a", Some("q"), Some("/b?x")),
         ] {
             let redirect = Redirect::parse(rule).unwrap();
-            assert_eq!(redirect.target(path, query).as_deref(), expected, "{rule} {path}");
+            assert_eq!(
+                redirect.target(path, query).as_deref(),
+                expected,
+                "{rule} {path}"
+            );
         }
         for rule in ["", "/a", "a /b", "/a /b 200", "/a /b 301 x"] {
             assert!(Redirect::parse(rule).is_err(), "{rule}");
@@ -285,7 +349,12 @@ mod tests {
     fn what_is_protected_is_a_path_and_all_below() {
         let protected = Protected::parse("/a/b staff").unwrap();
         assert_eq!(protected.group.as_deref(), Some("staff"));
-        for (path, covered) in [("a/b", true), ("a/b/c", true), ("a/bc", false), ("a", false)] {
+        for (path, covered) in [
+            ("a/b", true),
+            ("a/b/c", true),
+            ("a/bc", false),
+            ("a", false),
+        ] {
             assert_eq!(protected.covers(path), covered, "{path}");
         }
         assert!(Protected::parse("/").unwrap().covers("anything"));

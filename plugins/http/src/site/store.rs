@@ -1,6 +1,11 @@
 //! What is known of the files: looked up once, kept for a moment, small ones with their contents.
 
-use std::{cell::{Cell, RefCell}, collections::HashMap, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -79,7 +84,11 @@ impl Store {
         let folder = folder.trim_matches('/');
         Self {
             directory,
-            prefix: if folder.is_empty() { String::new() } else { format!("{folder}/") },
+            prefix: if folder.is_empty() {
+                String::new()
+            } else {
+                format!("{folder}/")
+            },
             known: RefCell::default(),
             kept: Cell::new(0),
             clock: Cell::new(0),
@@ -140,14 +149,24 @@ impl Store {
     }
 
     /// The compressed files beside one that are not older than it.
-    async fn compressed(&self, full: &str, plain: &FileMetadata) -> Result<Vec<(Coding, FileMetadata)>, Error> {
+    async fn compressed(
+        &self,
+        full: &str,
+        plain: &FileMetadata,
+    ) -> Result<Vec<(Coding, FileMetadata)>, Error> {
         let mut found = Vec::new();
         if !self.settings.precompressed {
             return Ok(found);
         }
         for coding in Coding::ALL {
-            match self.directory.stat(&format!("{full}{}", coding.extension())).await {
-                Ok(it) if it.kind == FileKind::File && it.modified >= plain.modified => found.push((coding, it)),
+            match self
+                .directory
+                .stat(&format!("{full}{}", coding.extension()))
+                .await
+            {
+                Ok(it) if it.kind == FileKind::File && it.modified >= plain.modified => {
+                    found.push((coding, it))
+                }
                 Ok(_) => {}
                 Err(error) => drop(missing(error)?),
             }
@@ -163,14 +182,20 @@ impl Store {
     ) -> Result<Resource, Error> {
         let kind = mime::of(full);
         let varies = !compressed.is_empty();
-        let plain = self.representation(full, metadata, (kind.clone(), None, varies)).await?;
+        let plain = self
+            .representation(full, metadata, (kind.clone(), None, varies))
+            .await?;
         let mut all = Vec::new();
         for (coding, metadata) in compressed {
             let path = format!("{full}{}", coding.extension());
-            let representation = self.representation(&path, &metadata, (kind.clone(), Some(coding), varies));
+            let representation =
+                self.representation(&path, &metadata, (kind.clone(), Some(coding), varies));
             all.push((coding, representation.await?));
         }
-        Ok(Resource { plain, compressed: all })
+        Ok(Resource {
+            plain,
+            compressed: all,
+        })
     }
 
     async fn representation(
@@ -202,12 +227,21 @@ impl Store {
         }
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         if let Some(coding) = coding {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+            headers.insert(
+                header::CONTENT_ENCODING,
+                HeaderValue::from_static(coding.name()),
+            );
         }
         if varies {
             headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         }
-        Ok(Representation { metadata: *metadata, etag, headers, size, content })
+        Ok(Representation {
+            metadata: *metadata,
+            etag,
+            headers,
+            size,
+            content,
+        })
     }
 
     fn keep(&self, path: &str, entry: Entry, now: Duration) -> Rc<Known> {
@@ -220,8 +254,11 @@ impl Store {
         let mut all = self.known.borrow_mut();
         let before = all.insert(path.to_owned(), Rc::clone(&known));
         let freed = before.map_or(0, |it| it.weight());
-        self.kept.set(self.kept.get().saturating_sub(freed) + known.weight());
-        if self.kept.get() > self.settings.bytes.max(MAX_ENTRIES * EMPTY) || all.len() as u64 > MAX_ENTRIES {
+        self.kept
+            .set(self.kept.get().saturating_sub(freed) + known.weight());
+        if self.kept.get() > self.settings.bytes.max(MAX_ENTRIES * EMPTY)
+            || all.len() as u64 > MAX_ENTRIES
+        {
             self.forget(&mut all);
         }
         known
@@ -243,7 +280,11 @@ impl Known {
         let Entry::File(resource) = &self.entry else {
             return EMPTY;
         };
-        let all = resource.compressed.iter().map(|(_, it)| it).chain([&resource.plain]);
+        let all = resource
+            .compressed
+            .iter()
+            .map(|(_, it)| it)
+            .chain([&resource.plain]);
         let weights = all.map(|it| match &it.content {
             Content::Memory(bytes) => bytes.len() as u64 + EMPTY,
             Content::File(_) => OPEN,
@@ -255,7 +296,10 @@ impl Known {
         let Entry::File(resource) = &self.entry else {
             return false;
         };
-        let known = resource.compressed.iter().map(|(coding, it)| (*coding, it.metadata));
+        let known = resource
+            .compressed
+            .iter()
+            .map(|(coding, it)| (*coding, it.metadata));
         resource.plain.metadata == *plain && known.eq(compressed.iter().copied())
     }
 }

@@ -50,7 +50,9 @@ pub enum Refusal {
     #[error("Content-Length is not one decimal number")]
     ContentLength,
     /// Transfer-Encoding comes twice, does not end with `chunked`, or comes with Content-Length or in HTTP/1.0.
-    #[error("Transfer-Encoding is not `chunked` alone, or comes with Content-Length, or in HTTP/1.0")]
+    #[error(
+        "Transfer-Encoding is not `chunked` alone, or comes with Content-Length, or in HTTP/1.0"
+    )]
     TransferEncoding,
     /// A transfer coding that is not known here.
     #[error("this transfer coding is not implemented")]
