@@ -320,7 +320,7 @@ fn what_the_operator_wants_is_around_it() {
     let log = String::from_utf8(site.host.file_in("logs", "access.log").unwrap()).unwrap();
     let last = log.lines().last().unwrap();
     assert!(
-        last.starts_with("127.0.0.1 - - [01/Jan/1970:00:00:0"),
+        last.starts_with("127.0.0.1 - - [01/Jan/2026:00:00:0"),
         "{log}"
     );
     assert!(

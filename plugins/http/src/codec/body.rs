@@ -159,7 +159,7 @@ impl Decoder {
             // Only the last line can be the empty one, and only it needs a look at all of them.
             let is_last = self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n");
             if !is_last
-                && line.ends_with(b"\r\n")
+                && self.trailers.ends_with(b"\r\n")
                 && self.trailers.len() <= self.limits.header_bytes
             {
                 continue;
