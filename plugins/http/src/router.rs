@@ -77,6 +77,10 @@ impl Router {
     ///
     /// If the path is none, or the same as another one with other names: a mistake in the program.
     #[must_use]
+    #[expect(
+        clippy::panic,
+        reason = "a mistake in the program, found when it starts"
+    )]
     pub fn route<R: Into<Reply>>(
         mut self,
         method: Method,

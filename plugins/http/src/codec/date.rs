@@ -88,7 +88,10 @@ mod tests {
         let mut date = Date::default();
         date.set(Duration::from_millis(expected * 1000 + 999));
         assert_eq!(date.line(), b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
-        assert_eq!(Date::default().line(), b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
+        assert_eq!(
+            Date::default().line(),
+            b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+        );
         assert_eq!(show(Duration::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

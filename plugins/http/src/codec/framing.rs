@@ -59,9 +59,8 @@ impl<'a> Seen<'a> {
     fn field(&mut self, name: &[u8], value: &'a [u8], version: Version) -> Result<(), Refusal> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
-                if self.host.replace(value).is_some() || !is_host(value) {
-                    return Err(Refusal::Host);
-                }
+                once(&mut self.host, value, Refusal::Host)?;
+                is_host(value).then_some(()).ok_or(Refusal::Host)?;
             }
             6 if name.eq_ignore_ascii_case(b"expect") && version == Version::HTTP_11 => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -76,14 +75,15 @@ impl<'a> Seen<'a> {
                 }
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if self.length.replace(content_length(value)?).is_some() {
-                    return Err(Refusal::ContentLength);
-                }
+                let length = content_length(value)?;
+                once(&mut self.length, length, Refusal::ContentLength)?;
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if self.transfer_encoding.replace(value).is_some() {
-                    return Err(Refusal::TransferEncoding);
-                }
+                once(
+                    &mut self.transfer_encoding,
+                    value,
+                    Refusal::TransferEncoding,
+                )?;
             }
             _ => {}
         }
@@ -111,6 +111,14 @@ impl<'a> Seen<'a> {
             keep_alive: !self.close && (head.version == Version::HTTP_11 || self.keep_alive),
             expects_continue: self.expects_continue && body != BodyLength::Known(0),
         })
+    }
+}
+
+/// Keeps a header's value; a second one is refused, also if it is the same.
+fn once<T>(slot: &mut Option<T>, value: T, refusal: Refusal) -> Result<(), Refusal> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(refusal),
     }
 }
 

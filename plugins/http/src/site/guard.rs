@@ -21,7 +21,14 @@ use crate::{
 pub(super) struct Guard {
     challenge: HeaderValue,
     /// Those that were right a moment ago, by their hash: to verify one takes the host a tenth of a second, and a browser sends it with every request.
-    verified: RefCell<HashMap<[u8; 32], (Rc<Account>, Duration)>>,
+    verified: RefCell<HashMap<[u8; 32], Verified>>,
+}
+
+/// Whose password was right, and until when that holds.
+#[derive(Debug)]
+struct Verified {
+    account: Rc<Account>,
+    until: Duration,
 }
 
 /// A name and a password.
@@ -46,8 +53,8 @@ impl Guard {
     /// The user of a request that was verified a moment ago.
     pub(super) fn known(&self, credentials: &Credentials, now: Duration) -> Option<Rc<Account>> {
         let verified = self.verified.borrow();
-        let (account, until) = verified.get(&credentials.hash())?;
-        (*until > now).then(|| Rc::clone(account))
+        let found = verified.get(&credentials.hash())?;
+        (found.until > now).then(|| Rc::clone(&found.account))
     }
 
     /// Finds out who it is, or has the answer for who is not let in.
@@ -63,13 +70,12 @@ impl Guard {
                 let account = Rc::new(account);
                 let mut verified = self.verified.borrow_mut();
                 if verified.len() >= MAX_VERIFIED {
-                    verified.retain(|_, (_, until)| *until > now);
+                    verified.retain(|_, it| it.until > now);
                 }
                 if verified.len() < MAX_VERIFIED {
-                    verified.insert(
-                        credentials.hash(),
-                        (Rc::clone(&account), now + VERIFIED_TIME),
-                    );
+                    let until = now + VERIFIED_TIME;
+                    let account = Rc::clone(&account);
+                    verified.insert(credentials.hash(), Verified { account, until });
                 }
                 Ok(account)
             }

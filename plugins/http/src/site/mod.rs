@@ -106,6 +106,10 @@ impl Service for Site {
 
 impl Site {
     /// What file a request is about, or the answer if it is about none.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is the answer, and goes one step"
+    )]
     fn wanted(&self, request: Parts) -> Result<Wanted, Response<Body>> {
         let uri = &request.uri;
         match request.method {
@@ -152,12 +156,11 @@ impl Site {
 
     /// Whether a path needs a password, and the group.
     fn protection(&self, path: &SitePath) -> Option<Option<String>> {
-        let longest = self
-            .0
-            .protected
-            .iter()
-            .filter(|it| it.covers(path.as_str()));
-        longest.last().map(|it| it.group.clone())
+        let rules = self.0.protected.iter();
+        let rule = rules
+            .filter(|it| it.covers(path.as_str()))
+            .max_by_key(|it| it.length());
+        rule.map(|it| it.group.clone())
     }
 
     fn guarded(self: &Rc<Self>, wanted: Wanted, group: Option<String>, peer: &Peer) -> Reply {

@@ -219,6 +219,11 @@ impl Protected {
         }
     }
 
+    /// How exact it is: of two that cover a path the longer one holds.
+    pub(super) fn length(&self) -> usize {
+        self.path.len()
+    }
+
     /// Whether a path is this one, or below it.
     pub(super) fn covers(&self, path: &str) -> bool {
         let rest = path.strip_prefix(self.path.as_str());

@@ -44,7 +44,7 @@ pub(super) struct Known {
 
 /// What there is.
 pub(super) enum Entry {
-    File(Resource),
+    File(Box<Resource>),
     Directory,
     /// Nothing, or nothing that can be served.
     Missing,
@@ -138,7 +138,7 @@ impl Store {
                     return Ok(stale);
                 }
                 match self.resource(&full, &metadata, compressed).await {
-                    Ok(resource) => Entry::File(resource),
+                    Ok(resource) => Entry::File(Box::new(resource)),
                     Err(error) => missing(error)?,
                 }
             }
