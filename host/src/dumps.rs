@@ -372,7 +372,7 @@ mod tests {
                 name: format!("echo-0-{:013}-{count}.coredump", 5),
                 bytes: vec![7; 100],
             };
-            super::store(&folder, &path, &dump);
+            store(&folder, &path, &dump);
             let mode = fs::metadata(path.join(&dump.name)).unwrap().permissions();
             assert_eq!(mode.mode() & 0o777, 0o600);
             // The kernel's clock for files is coarse.

@@ -8,10 +8,12 @@ mod disk;
 mod http;
 mod idle;
 mod load;
+mod misbehaviour;
 mod paced;
 mod send_file;
 mod server;
 mod stats;
+mod swap;
 mod udp;
 
 use std::path::PathBuf;
@@ -34,8 +36,12 @@ enum What {
     Disk(disk::Options),
     /// HTTP: requests and bytes a second, and latency, against nginx and Twisted
     Http(http::Options),
+    /// The worst delay of an echo beside a guest on the same worker that does what it must not
+    Misbehaviour(misbehaviour::Options),
     /// A file through `send-file`, against nginx's sendfile
     SendFile(send_file::Options),
+    /// A swap of IRC under load: how long it stands still
+    Swap(swap::Options),
     /// UDP: packets a second of the echo plugin against a plain native echo with recvmmsg and sendmmsg
     Udp(udp::Options),
     /// Serve until standard input closes; the other benchmarks start this
@@ -54,7 +60,9 @@ fn main() -> anyhow::Result<()> {
         What::Boundary(options) => boundary::run(&options),
         What::Disk(options) => disk::run(&options),
         What::Http(options) => http::run(&options),
+        What::Misbehaviour(options) => misbehaviour::run(&options),
         What::SendFile(options) => send_file::run(&options),
+        What::Swap(options) => swap::run(&options),
         What::Udp(options) => udp::run(&options),
         What::Serve(options) => server::run(&options),
         What::Load(options) => load::run(&options),

@@ -1,6 +1,7 @@
 //! The real host over real sockets.
 //!
 //! * [`host`]: a host as a process of its own, and its log.
+//! * [`chat`]: a crowd on IRC that notices every message that is missing.
 //! * [`client`]: connections with deadlines. Nothing here sleeps: it waits for an event, and panics when it does not come.
 //! * [`dialogue`]: transcripts, played over sockets.
 //! * [`service`]: a service in the test's own process, for what the command line does not offer.
@@ -14,8 +15,10 @@
 //! * [`names`]: a name server that answers what it is told to.
 //! * [`soak`]: every guest that misbehaves at once, next to a good one.
 //! * [`places`]: where the host's program, plugins and guests are.
+//! * [`pty`]: programs on a terminal.
 //! * [`random`]: the same numbers at every run.
 
+pub mod chat;
 pub mod client;
 pub mod dialogue;
 pub mod disk;
@@ -26,6 +29,7 @@ pub mod metrics;
 pub mod misbehaviour;
 pub mod names;
 pub mod places;
+pub mod pty;
 pub mod random;
 pub mod scripted;
 pub mod service;

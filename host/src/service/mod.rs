@@ -10,9 +10,13 @@ mod establishing;
 
 mod listening;
 
+mod moving;
+
 mod pool;
 
 mod rehearsal;
+
+pub(crate) mod remote;
 
 mod slot;
 
@@ -38,7 +42,7 @@ use listening::{Listening, Socket};
 use pool::Admission;
 pub use pool::PoolError;
 use slot::Slot;
-pub use swap::{SwapError, Swapped};
+pub use swap::{Policy, SwapError, SwapOptions, Swapped};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, watch};
 
@@ -108,7 +112,8 @@ pub struct Service {
     /// None if no listener has certificates.
     certificates: Option<Watch>,
     /// One swap at a time.
-    swapping: Mutex<()>,
+    swapping: Arc<Mutex<()>>,
+    isolation: Isolation,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -296,7 +301,8 @@ impl Host {
             door,
             stop: watch::Sender::new(false),
             certificates: None,
-            swapping: Mutex::new(()),
+            swapping: Arc::default(),
+            isolation,
         };
         service.watch_certificates();
         Ok(Bound {

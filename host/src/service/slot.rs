@@ -21,6 +21,8 @@ use super::{
     door::{Door, Seat},
     establishing::Establishing,
     listening::{GivenStream, Listener, Socket, Sockets, Source},
+    moving::{Next, Staged},
+    pool::{Admission, Place},
     supervise::supervise,
 };
 use crate::{
@@ -34,7 +36,7 @@ use crate::{
     },
     plugin::Plugin,
     reactor::{
-        Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
+        Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Lane, Origin, Program, Worker,
         WorkerHandle, establish,
     },
     transport::{
@@ -53,6 +55,8 @@ thread_local! {
 pub(super) struct Slot {
     worker: Rc<Worker>,
     pub(super) program: Arc<Program>,
+    /// The service's part in the worker's time.
+    lane: Rc<Lane>,
     pub(super) meters: Arc<Meters>,
     /// What the plugin's instances have counted up to now; none for a native protocol. With isolation `connection` all of one version count here.
     table: RefCell<Option<Rc<Table>>>,
@@ -64,13 +68,17 @@ pub(super) struct Slot {
     /// With isolation `connection`: the instances that have a connection. The one that is running serves datagrams, and shows that the plugin starts.
     pub(super) alone: Option<Rc<Alone>>,
     /// A new version, made but not yet in charge.
-    pub(super) staged: RefCell<Option<Rc<Instance>>>,
+    pub(super) staged: RefCell<Option<Staged>>,
+    /// Instances of versions before, until their connections have ended.
+    pub(super) outgoing: RefCell<Vec<Running>>,
     /// With the URLs of their listeners.
     acceptors: RefCell<Vec<(Arc<str>, JoinHandle<()>)>>,
     establishing: Establishing,
     pub(super) backoff: Backoff,
     /// The service goes away: an instance that breaks is not replaced.
     pub(super) leaving: Cell<bool>,
+    /// How long it took to make the first instance.
+    first_setup: Cell<Option<Duration>>,
     /// The connections limit was reached and said so.
     full: Cell<bool>,
 }
@@ -96,6 +104,7 @@ impl Slot {
         let pool = door.pool.clone();
         let slot = Rc::new(Self {
             worker: worker.clone(),
+            lane: worker.lane(&program),
             program,
             meters,
             alone: pool.map(Alone::new),
@@ -105,9 +114,11 @@ impl Slot {
             running: RefCell::default(),
             door,
             staged: RefCell::default(),
+            outgoing: RefCell::default(),
             acceptors: RefCell::default(),
             establishing: Establishing::default(),
             backoff: Backoff::default(),
+            first_setup: Cell::new(None),
             leaving: Cell::new(false),
             full: Cell::new(false),
         });
@@ -230,7 +241,7 @@ impl Slot {
             }
             Sockets::One => self.clone().spread(listener, workers.to_vec()),
         };
-        let task = tokio::task::spawn_local(acceptor.run(stop, pause, take));
+        let task = tokio::task::spawn_local(acceptor.run(stop, pause, self.lane.clone(), take));
         self.acceptors.borrow_mut().push((url, task));
         Ok(())
     }
@@ -303,14 +314,21 @@ impl Slot {
             holdings.open(udp, Origin::Configured(url.clone()))
         };
         let mut socket = open(&udp);
+        let slot = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
             // A successor can have the socket as long as it is served, and no longer.
             let _spare = spare;
             loop {
-                if let Some(socket) = socket.take()
-                    && socket.pump().await != CloseReason::Trapped
-                {
-                    return;
+                if let Some(served) = socket.take() {
+                    let reason = served.clone().pump().await;
+                    let replaced = slot.upgrade().is_some_and(|slot| slot.has_left(&served));
+                    if replaced && reason == CloseReason::Draining {
+                        socket = open(&udp);
+                        continue;
+                    }
+                    if reason != CloseReason::Trapped {
+                        return;
+                    }
                 }
                 // The instance broke. The next one is made for the next packet, as for the next connection.
                 tokio::select! {
@@ -344,7 +362,8 @@ impl Slot {
         let deadline = self.establishing.settle(deadline).await;
         let all = self.all();
         for Running { holdings, .. } in &all {
-            if let Some(handler) = holdings.handler() {
+            holdings.turn().await;
+            for handler in holdings.handlers() {
                 handler.draining(deadline);
             }
         }
@@ -374,20 +393,42 @@ impl Slot {
         all.iter().map(|it| it.holdings.connection_count()).sum()
     }
 
+    /// Returns whether a socket was that of an instance which gave way to another version.
+    fn has_left(&self, socket: &crate::reactor::Socket) -> bool {
+        let leaving = self.outgoing.borrow();
+        leaving.iter().any(|it| socket.is_held_by(&it.holdings))
+    }
+
     /// Returns every instance.
-    fn all(&self) -> Vec<Running> {
+    pub(super) fn all(&self) -> Vec<Running> {
+        let mut all = self.movable();
+        all.extend(self.outgoing.borrow().iter().cloned());
+        all
+    }
+
+    /// Returns every instance whose connections would move in a swap.
+    pub(super) fn movable(&self) -> Vec<Running> {
         let alone = self.alone.as_ref().map(|alone| alone.all());
         let mut all = alone.unwrap_or_default();
         all.extend(self.running.borrow().clone());
         all
     }
 
-    pub(super) fn make(&self) -> Result<Running, StartError> {
-        let holdings = Holdings::new(
+    /// Makes holdings for an instance that has none to take over.
+    pub(super) fn fresh_holdings(&self) -> Rc<Holdings> {
+        Holdings::new(
             self.program.clone(),
             self.worker.clone(),
             self.meters.clone(),
-        );
+        )
+    }
+
+    pub(super) fn make(&self) -> Result<Running, StartError> {
+        let holdings = self.fresh_holdings();
+        if let Some(took) = self.first_setup.get() {
+            holdings.quick_setup(took);
+        }
+        let start = Instant::now();
         let made = match &*self.protocol.borrow() {
             Protocol::Plugin { plugin, config } => {
                 let (plugin, table) = (plugin.clone(), self.next_table(plugin));
@@ -404,7 +445,12 @@ impl Slot {
             }
         };
         match made {
-            Ok(instance) => Ok(Running { holdings, instance }),
+            Ok(instance) => {
+                if self.first_setup.get().is_none() {
+                    self.first_setup.set(Some(start.elapsed()));
+                }
+                Ok(Running { holdings, instance })
+            }
             Err(error) => {
                 holdings.finish(&CloseReason::Trapped);
                 Err(error)
@@ -416,6 +462,86 @@ impl Slot {
         if let Some(instance) = running.instance.upgrade() {
             self.hand_over(&instance, Succession::Replaced);
         }
+    }
+
+    pub(super) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    pub(super) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    pub(super) fn table(&self) -> Option<Rc<Table>> {
+        self.table.borrow().clone()
+    }
+
+    /// The version before is back, and counts where it did.
+    pub(super) fn take_table_back(&self, table: Option<&Rc<Table>>) {
+        let Some(table) = table else {
+            return;
+        };
+        let since = self.table.replace(Some(table.clone()));
+        if let (Some(alone), Some(since)) = (&self.alone, since)
+            && !Rc::ptr_eq(&since, table)
+        {
+            alone.reinstate(table, since);
+        }
+    }
+
+    /// Returns how many instances there may be, with isolation `connection`.
+    pub(super) fn admission(&self) -> Option<Arc<Admission>> {
+        self.alone.as_ref().map(|alone| alone.admission())
+    }
+
+    /// Returns whether this is the version that new connections get.
+    pub(super) fn is_of(&self, version: &Arc<Plugin>) -> bool {
+        matches!(&*self.protocol.borrow(), Protocol::Plugin { plugin, .. } if Arc::ptr_eq(plugin, version))
+    }
+
+    /// Returns whether this is an instance with one connection.
+    pub(super) fn is_alone(&self, running: &Running) -> bool {
+        let alone = self.alone.as_ref();
+        alone.is_some_and(|alone| alone.has(&running.holdings))
+    }
+
+    /// Gives new connections another version, and returns which they had; none if they had it already, or a native protocol.
+    pub(super) fn exchange(&self, next: Next) -> Option<Next> {
+        let admission = self.admission();
+        let (plugin, config) = match &*self.protocol.borrow() {
+            Protocol::Plugin { plugin, .. } if Arc::ptr_eq(plugin, &next.plugin) => return None,
+            Protocol::Plugin { plugin, config } => (plugin.clone(), config.clone()),
+            Protocol::Native(_) => return None,
+        };
+        *self.protocol.borrow_mut() = Protocol::Plugin {
+            plugin: next.plugin,
+            config: next.config,
+        };
+        if let (Some(alone), Some(admission)) = (&self.alone, next.admission) {
+            alone.admit_by(admission);
+        }
+        Some(Next {
+            plugin,
+            config,
+            admission,
+        })
+    }
+
+    /// Notes who has these holdings now, and returns the place that was taken before.
+    pub(super) fn rebind(
+        &self,
+        holdings: &Rc<Holdings>,
+        instance: &Rc<Instance>,
+        place: Option<Place>,
+    ) -> Option<Place> {
+        let instance = Rc::downgrade(instance);
+        if let Some(running) = &mut *self.running.borrow_mut()
+            && Rc::ptr_eq(&running.holdings, holdings)
+        {
+            running.instance = instance;
+            return None;
+        }
+        self.alone.as_ref()?.rebind(holdings, instance, place?)
     }
 
     /// What the instances before counted goes on in a new one.
@@ -453,6 +579,14 @@ impl Slot {
             self.program.limits.metric_series,
             self.meters.clone(),
         ))
+    }
+
+    /// Takes a stream in that another worker accepted.
+    fn take_in_turn(self: Rc<Self>, accepted: Accepted, listener: Listener) {
+        tokio::task::spawn_local(async move {
+            self.lane.turn().await;
+            self.take(accepted, &listener);
+        });
     }
 
     /// Takes a stream in: at once, or after what must come before. Returns the task that serves it, unless it is refused.
@@ -644,7 +778,9 @@ impl Slot {
     }
 
     fn is_full(&self, holdings: &Holdings) -> bool {
-        let more = self.establishing.count.get();
+        let leaving = self.outgoing.borrow();
+        let leaving = leaving.iter().map(|it| it.holdings.connection_count());
+        let more = self.establishing.count.get() + leaving.sum::<usize>();
         let full = match &self.alone {
             Some(alone) => alone.admission().is_full(more),
             None => holdings.is_full(more),
@@ -705,7 +841,7 @@ impl Slot {
                     if let Some(slot) = Self::find(id)
                         && let Ok(transport) = Transport::from_handed(handed)
                     {
-                        slot.take((transport, addresses), &listener);
+                        slot.take_in_turn((transport, addresses), listener);
                     }
                 }),
                 Err(error) => {

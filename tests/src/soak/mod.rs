@@ -274,9 +274,7 @@ fn listening(child: &mut Child, count: usize) -> Vec<SocketAddr> {
         );
     }
     // What comes later must not fill the pipe.
-    thread::spawn(move || {
-        for _line in lines {}
-    });
+    thread::spawn(move || for _line in lines {});
     found
 }
 

@@ -6,6 +6,8 @@
 
 mod pump;
 
+mod report;
+
 mod steps;
 
 use std::{
@@ -18,6 +20,8 @@ use std::{
 };
 
 use bytes::Bytes;
+pub(crate) use report::ConnectionReport;
+use report::Tally;
 pub(crate) use steps::ListenerTls;
 pub use steps::TlsRole;
 use steps::{Intake, Steps};
@@ -25,9 +29,10 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     group::Group,
-    handler::{CloseReason, Id, SessionKey},
+    handler::{CloseReason, Handler, Id, SessionKey},
     holdings::Holdings,
     outbox::Outbox,
+    turns::{Lane, Place},
     worker::Worker,
 };
 use crate::{
@@ -44,6 +49,10 @@ pub struct Connection {
     worker: Rc<Worker>,
     holdings: Rc<Holdings>,
     session: Cell<Option<SessionKey>>,
+    /// The session is that of the version before the last swap.
+    stays: Cell<bool>,
+    /// The session had a callback since the last swap.
+    touched: Cell<bool>,
     /// What it can show a peer when it becomes the server of TLS.
     server_tls: ListenerTls,
     /// It came to a listener, and was not dialed.
@@ -73,6 +82,8 @@ pub struct Connection {
     /// The pump is being polled, and need not be woken.
     pumping: Cell<bool>,
     pump: RefCell<Option<Waker>>,
+    /// Where the pump waits for the service's turn.
+    place: Place,
     /// How long no byte has moved, as far as looks now and then can tell.
     idle: Cell<Duration>,
     /// No byte has moved yet.
@@ -87,6 +98,7 @@ pub struct Connection {
     groups: RefCell<BTreeMap<usize, Weak<Group>>>,
     /// Operations that end with this connection.
     operations: RefCell<BTreeSet<Id>>,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -269,6 +281,8 @@ impl Connection {
             worker,
             holdings,
             session: Cell::new(None),
+            stays: Cell::new(false),
+            touched: Cell::new(false),
             server_tls,
             accepted: Cell::new(false),
             transport: RefCell::new(transport),
@@ -286,6 +300,7 @@ impl Connection {
             fate: RefCell::new(None),
             pumping: Cell::new(false),
             pump: RefCell::new(None),
+            place: Place::default(),
             idle: Cell::new(Duration::ZERO),
             fresh: Cell::new(true),
             idle_timeout: Cell::new(None),
@@ -294,6 +309,7 @@ impl Connection {
             moved_closing: Cell::new(0),
             groups: RefCell::default(),
             operations: RefCell::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -307,6 +323,36 @@ impl Connection {
         self.accepted
             .get()
             .then(|| (self.local.clone(), self.peer.clone()))
+    }
+
+    /// Returns who is to be called about this connection now: the handler in charge, or the one that the session stayed with at a swap.
+    pub(super) fn handler(&self) -> Option<Rc<dyn Handler>> {
+        self.touched.set(true);
+        if self.stays.get() {
+            self.holdings.versions.elder()
+        } else {
+            self.holdings.handler()
+        }
+    }
+
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched.get()
+    }
+
+    pub(super) fn touch(&self) {
+        self.touched.set(true);
+    }
+
+    pub(super) fn untouch(&self) {
+        self.touched.set(false);
+    }
+
+    pub(crate) fn stays(&self) -> bool {
+        self.stays.get()
+    }
+
+    pub(super) fn stay(&self, stays: bool) {
+        self.stays.set(stays);
     }
 
     /// Returns the handler's session, if the connection has one.
@@ -355,6 +401,10 @@ impl Connection {
             self.end(CloseReason::Idle);
         }
         self.idle.set(idle.saturating_add(period));
+    }
+
+    pub(super) fn lane(&self) -> &Rc<Lane> {
+        self.holdings.lane()
     }
 
     pub(super) fn admit_membership(&self) -> bool {
