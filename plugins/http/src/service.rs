@@ -27,6 +27,9 @@ pub trait Service: 'static {
         let _ = (peer, status, bytes);
     }
 
+    /// The service goes away; requests that are in progress are still answered.
+    fn draining(self: &Rc<Self>) {}
+
     /// What is put up with. Asked once.
     fn limits(&self) -> Limits {
         Limits::default()

@@ -584,6 +584,7 @@ impl<A: Application> Factory for Server<A> {
 
     fn draining(&mut self, _deadline: Duration) {
         self.is_draining = true;
+        self.service.draining();
         let connections: Vec<_> = self.connections.iter().copied().collect();
         // A session cannot be reached from within a callback of the factory.
         let drain = async move {

@@ -30,6 +30,7 @@ pub(super) struct AccessLog {
     /// Lines that found no room.
     dropped: Cell<u64>,
     is_writing: Cell<bool>,
+    is_draining: Cell<bool>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +58,7 @@ impl AccessLog {
             lines: RefCell::default(),
             dropped: Cell::new(0),
             is_writing: Cell::new(false),
+            is_draining: Cell::new(false),
         }))
     }
 
@@ -99,28 +101,45 @@ impl AccessLog {
         }
     }
 
-    /// Writes what waits, a second later: one call for many lines. The file is opened each time, so that it can be rotated by being renamed.
+    /// The service goes away: nothing waits for a second any more.
+    pub(super) fn drain(self: &Rc<Self>) {
+        self.is_draining.set(true);
+        let this = Rc::clone(self);
+        spawn_for_instance(async move { this.append().await }).detach();
+    }
+
+    /// Writes what waits, a second later: one call for many lines.
     async fn write(self: Rc<Self>) {
         while !self.lines.borrow().is_empty() {
-            // Only an instance that ends cancels it.
-            let _elapsed = after(Duration::from_secs(1)).await;
-            let lines = self.lines.take();
-            let file = self.directory.open("access.log", FileOpening::Create).await;
-            let written = match file {
-                Ok(file) => file.append(lines.as_bytes()).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = written {
-                log::warn!("access.log: {error}");
+            if !self.is_draining.get() {
+                // Only an instance that ends cancels it.
+                let _elapsed = after(Duration::from_secs(1)).await;
             }
-            let dropped = self.dropped.take();
-            if dropped > 0 {
-                log::warn!(
-                    "access.log: {dropped} requests are missing, they came faster than they could be written"
-                );
-            }
+            self.append().await;
         }
         self.is_writing.set(false);
+    }
+
+    /// Writes what there is. The file is opened each time, so that it can be rotated by being renamed.
+    async fn append(&self) {
+        let lines = self.lines.take();
+        if lines.is_empty() {
+            return;
+        }
+        let file = self.directory.open("access.log", FileOpening::Create).await;
+        let written = match file {
+            Ok(file) => file.append(lines.as_bytes()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            log::warn!("access.log: {error}");
+        }
+        let dropped = self.dropped.take();
+        if dropped > 0 {
+            log::warn!(
+                "access.log: {dropped} requests are missing, they came faster than they could be written"
+            );
+        }
     }
 }
 

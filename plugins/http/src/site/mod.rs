@@ -99,6 +99,12 @@ impl Service for Site {
         }
     }
 
+    fn draining(self: &Rc<Self>) {
+        if let Some(log) = &self.0.log {
+            log.drain();
+        }
+    }
+
     fn limits(&self) -> Limits {
         self.0.limits
     }
