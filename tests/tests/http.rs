@@ -199,12 +199,6 @@ fn an_access_log_is_written_to_its_folder() {
         (&line["status"], &line["bytes"], &line["user_agent"]),
         (&200.into(), &12.into(), &"me".into())
     );
-    // What is not yet written when the service ends is written then.
-    curl([url(&host, "/none").as_str()]);
-    host.terminate();
-    assert_eq!(host.ended().code, Some(0));
-    let lines = fs::read_to_string(&log).unwrap();
-    assert_eq!(lines.lines().count(), 2, "{lines}");
 }
 
 #[test]
