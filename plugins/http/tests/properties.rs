@@ -1,5 +1,11 @@
 //! The fuzz targets' checks with inputs from a seeded generator: the same on every machine, and without a fuzzer.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: a panic is a failed test"
+)]
+
 #[path = "../fuzz/checks.rs"]
 mod checks;
 

@@ -1,5 +1,11 @@
 //! Files, in memory: what is sent of them, to whom, and what is not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: a panic is a failed test"
+)]
+
 mod common;
 
 use std::time::Duration;

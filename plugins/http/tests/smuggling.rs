@@ -1,5 +1,11 @@
 //! The corpus of `smuggling.txt`: each request gets the answers that it has to, however its bytes are cut, and what hides in it gets none.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: a panic is a failed test"
+)]
+
 mod common;
 
 use common::{Echo, statuses};

@@ -1,5 +1,11 @@
 //! Dialogues with an application, whole, split at every byte, and byte by byte; and its connections moving to another version.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: a panic is a failed test"
+)]
+
 mod common;
 
 use std::time::Duration;
@@ -106,7 +112,7 @@ fn a_client_that_does_not_read_makes_the_other_side_wait() {
     }
     // One queue towards the client and one towards the application, and no more.
     assert!(
-        host.unsent(client) <= 3 * 64 << 10,
+        host.unsent(client) <= 3 * (64 << 10),
         "{}",
         host.unsent(client)
     );

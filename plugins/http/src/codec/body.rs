@@ -222,6 +222,7 @@ mod tests {
     use super::*;
 
     /// Decodes it in pieces of this size; returns the body, its trailers and what is left.
+    #[expect(clippy::type_complexity, reason = "it is said above")]
     fn decoded(data: &[u8], size: usize) -> Result<Option<(Vec<u8>, HeaderMap, Vec<u8>)>, Refusal> {
         let mut decoder = Decoder::new(BodyLength::Chunked, &Limits::default())?;
         let mut body = Vec::new();

@@ -10,7 +10,7 @@ use nethost_sdk::Config;
 
 /// Answers every request with its method, path and body.
 #[derive(Debug)]
-pub struct Echo;
+pub(crate) struct Echo;
 
 impl Application for Echo {
     type Service = Self;
@@ -48,7 +48,7 @@ impl Service for Echo {
 }
 
 /// The statuses of answers one after the other, each with a Content-Length or without a body.
-pub fn statuses(mut text: &str) -> Vec<u16> {
+pub(crate) fn statuses(mut text: &str) -> Vec<u16> {
     let mut statuses = Vec::new();
     while let Some(rest) = text.strip_prefix("HTTP/1.1 ") {
         statuses.push(rest[..3].parse().unwrap());
