@@ -1,6 +1,6 @@
 //! A site: files from a granted directory, and what an operator wants around them.
 //!
-//! An answer is worked out of what is known of the files ([`store`]), in one function that touches nothing else ([`Site::decide`]). What is not known is looked up, and
+//! An answer is worked out of what is known of the files (`store`), in one function that touches nothing else (`Site::decide`). What is not known is looked up, and
 //! the function asked again; so a file that is asked for all the time is answered at once, within the callback that brings the request.
 
 mod path;
