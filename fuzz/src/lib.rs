@@ -9,6 +9,8 @@ mod contract;
 
 mod text;
 
+#[path = "../../plugins/http/fuzz/checks.rs"]
+mod http1;
 #[path = "../../plugins/irc/fuzz/checks.rs"]
 mod irc;
 
@@ -62,6 +64,19 @@ pub const TARGETS: &[Target] = &[
     Target::new("component", text::component, &["fuzz/corpus/component"]),
     Target::new("proxy", text::proxy, &["fuzz/corpus/proxy"]).longest(700),
     Target::new("contract", contract::check, &["fuzz/corpus/contract"]).longest(1000),
+    Target::new("http-head", http1::head, &["plugins/http/fuzz/corpus/head"]),
+    Target::new(
+        "http-chunked",
+        http1::chunked,
+        &["plugins/http/fuzz/corpus/chunked"],
+    )
+    .longest(2000),
+    Target::new(
+        "http-session",
+        http1::session,
+        &["plugins/http/fuzz/corpus/session"],
+    )
+    .longest(2000),
     Target::new(
         "irc-decode",
         irc::decode_any,

@@ -5,9 +5,11 @@
 
 mod boundary;
 mod disk;
+mod http;
 mod idle;
 mod load;
 mod misbehaviour;
+mod paced;
 mod send_file;
 mod server;
 mod stats;
@@ -32,6 +34,8 @@ enum What {
     Boundary(boundary::Options),
     /// How long an echo takes beside a plugin on the same worker that moves 100 MB/s to and from files
     Disk(disk::Options),
+    /// HTTP: requests and bytes a second, and latency, against nginx and Twisted
+    Http(http::Options),
     /// The worst delay of an echo beside a guest on the same worker that does what it must not
     Misbehaviour(misbehaviour::Options),
     /// A file through `send-file`, against nginx's sendfile
@@ -55,6 +59,7 @@ fn main() -> anyhow::Result<()> {
     match Bench::parse().what {
         What::Boundary(options) => boundary::run(&options),
         What::Disk(options) => disk::run(&options),
+        What::Http(options) => http::run(&options),
         What::Misbehaviour(options) => misbehaviour::run(&options),
         What::SendFile(options) => send_file::run(&options),
         What::Swap(options) => swap::run(&options),

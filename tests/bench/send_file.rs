@@ -124,24 +124,24 @@ fn fetch(address: SocketAddr, request: &[u8], bytes: u64) -> anyhow::Result<f64>
 }
 
 /// nginx with one process, on a free port; it ends when this is dropped.
-struct Nginx {
+pub(crate) struct Nginx {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Nginx {
-    fn start(root: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(root: &Path) -> anyhow::Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let config = root.join("nginx.conf");
         // The settings that its documentation recommends for files.
         let text = format!(
             "daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;
-             events {{ worker_connections 64; }}
+             events {{ worker_connections 4096; }}
              http {{
-               access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;
+               access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 100000000;
                client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;
                uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;
-               server {{ listen {address}; root {root}; }}
+               server {{ listen {address} backlog=4096; root {root}; location = /hello {{ default_type text/plain; return 200 'Hello, World!'; }} }}
              }}",
             root = root.display()
         );
@@ -174,7 +174,7 @@ impl Drop for Nginx {
 }
 
 /// A folder that is removed in the end.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {

@@ -43,10 +43,13 @@ pub fn plugin(name: &str) -> PathBuf {
     path
 }
 
-/// Returns every stock plugin: the folders of `plugins` with a `plugin.toml`, and their components.
+/// Returns every stock plugin: the folders of `plugins` and `plugins/examples` with a `plugin.toml`, and their components.
 pub fn stock_plugins() -> Vec<PathBuf> {
-    let names = folders(&root().join("plugins"));
-    names.iter().map(|name| plugin(name)).collect()
+    let plugins = folders(&root().join("plugins"));
+    let examples = folders(&root().join("plugins/examples"));
+    let examples = examples.iter().map(|name| format!("examples/{name}"));
+    let names = plugins.into_iter().chain(examples);
+    names.map(|name| plugin(&name)).collect()
 }
 
 /// Returns the component of a guest of `tests/guests`.

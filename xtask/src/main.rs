@@ -148,6 +148,10 @@ fn soak(places: &Places, args: &[OsString]) -> anyhow::Result<()> {
 fn bench(places: &Places, name: &OsString, args: &[OsString]) -> anyhow::Result<()> {
     setup::wasm_std()?;
     setup::bench_peers()?;
+    if name == "http" {
+        // For Twisted, which is a peer as well.
+        setup::python(places)?;
+    }
     let host = build::host(places, Profile::Dist)?;
     build::stock_plugins(places, &host)?;
     places

@@ -40,6 +40,21 @@ const PACKAGES: &[Package] = &[
         purpose: Purpose::Benches,
     },
     Package {
+        name: "wrk",
+        why: "`bench http` loads servers with it",
+        purpose: Purpose::Benches,
+    },
+    Package {
+        name: "curl",
+        why: "HTTP is spoken by the client that everybody has",
+        purpose: Purpose::Tests,
+    },
+    Package {
+        name: "chromium",
+        why: "a browser shows listings and downloads",
+        purpose: Purpose::Tests,
+    },
+    Package {
         name: "openssl",
         why: "certificates are read, and TLS is spoken, by another implementation",
         purpose: Purpose::Tests,
