@@ -1,0 +1,1 @@
+//! A zone as bytes, for another version of this plugin.
