@@ -184,6 +184,11 @@ impl Answer<'_> {
             truncated: true,
             ..done(Rcode::NOERROR)
         };
+        let (mut seen, mut length) = ([NONE; MAX_CHAIN], 0);
+        if let (Found::Node(number), Some(slot)) = (found, seen.first_mut()) {
+            *slot = number;
+            length = 1;
+        }
         for _ in 0..MAX_CHAIN {
             let node = match found {
                 Found::Node(number) | Found::Wildcard(number) => number,
@@ -233,12 +238,20 @@ impl Answer<'_> {
             let Some(alias) = self.zone.set(node, RecordType::CNAME) else {
                 return self.negative(Rcode::NOERROR);
             };
-            if self.added.contains(alias) {
-                // A loop: what there is has been said.
+            // A name that was answered for already is a loop. A wildcard may stand for several names, but for each once.
+            let said = match &current {
+                Current::Node(number) => seen.contains(number),
+                Current::Question | Current::Made(_) => self.added.contains(alias),
+            };
+            if said {
                 return done(Rcode::NOERROR);
             }
             if self.put(Section::Answer, alias, place).is_none() {
                 return cut;
+            }
+            if let (Some(slot), Current::Node(number)) = (seen.get_mut(length), &current) {
+                *slot = *number;
+                length += 1;
             }
             let target = self.zone.target(alias).unwrap_or(NONE);
             let (Some(offset), next) = (

@@ -319,8 +319,10 @@ impl Builder {
                         .data
                         .extend_from_slice(self.data.get(to - 20..to)?);
                 }
-                Form::Srv => {
-                    let number = self.intern_data(from + 6, to)?;
+                Form::Target(before) => {
+                    let start = from + before;
+                    let length = wire_at(self.data.get(start..to)?, 0).len();
+                    let number = self.intern_data(start, start + length)?;
                     let out = &mut self.zone.data;
                     out.extend(number.to_be_bytes());
                     out.extend(record.length.to_be_bytes());

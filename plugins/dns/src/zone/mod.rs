@@ -102,8 +102,8 @@ enum Form {
     Mx,
     /// Two nodes' numbers and five numbers.
     Soa,
-    /// A node's number, for the addresses to add, and the data with their length before them.
-    Srv,
+    /// A node's number, for the addresses to add, and the data with their length before them; so many bytes of those are before the name (SRV, SVCB, HTTPS).
+    Target(usize),
 }
 
 impl Form {
@@ -112,7 +112,8 @@ impl Form {
             RecordType::NS | RecordType::CNAME | RecordType::PTR => Self::Name,
             RecordType::MX => Self::Mx,
             RecordType::SOA => Self::Soa,
-            RecordType::SRV => Self::Srv,
+            RecordType::SRV => Self::Target(6),
+            RecordType::SVCB | RecordType::HTTPS => Self::Target(2),
             _ => Self::Whole,
         }
     }
@@ -255,12 +256,12 @@ impl Zone {
                 out.put(numbers)?;
                 out.end_record(section, record)?;
             }
-            Form::Srv => {
+            Form::Target(before) => {
                 let mut rest = data;
-                while let Some((number, data, after)) = next_srv(rest) {
+                while let Some((number, data, after)) = next_target(rest) {
                     let record = out.begin_record(owner.take(), set.rtype, ttl)?;
-                    // Behind three numbers stands the name, which is not compressed but can be pointed to.
-                    out.hint(number, out.len() + 6);
+                    // The name is not compressed, but can be pointed to.
+                    out.hint(number, out.len() + before);
                     out.put(data)?;
                     out.end_record(section, record)?;
                     rest = after;
@@ -308,10 +309,7 @@ impl Zone {
     fn targets<'a>(&'a self, set: &Set) -> impl Iterator<Item = u32> + use<'a> {
         let form = Form::of(set.rtype);
         let mut rest = self.data_of(set);
-        let wanted = matches!(
-            set.rtype,
-            RecordType::NS | RecordType::MX | RecordType::SRV
-        );
+        let wanted = form == Form::Mx || matches!(form, Form::Target(_)) || set.rtype == RecordType::NS;
         std::iter::from_fn(move || {
             if !wanted {
                 return None;
@@ -319,8 +317,8 @@ impl Zone {
             let (number, after) = match form {
                 Form::Name => (rest.get(..4)?, rest.get(4..)?),
                 Form::Mx => (rest.get(2..6)?, rest.get(6..)?),
-                Form::Srv => {
-                    let (number, _, after) = next_srv(rest)?;
+                Form::Target(_) => {
+                    let (number, _, after) = next_target(rest)?;
                     rest = after;
                     return Some(number);
                 }
@@ -413,8 +411,8 @@ fn whole_length(record: &[u8]) -> Option<usize> {
     Some(12 + usize::from(u16::from_be_bytes(length)))
 }
 
-/// The first record in [`Form::Srv`]: its target, its data, and what is behind it.
-fn next_srv(rest: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+/// The first record in [`Form::Target`]: its target, its data, and what is behind it.
+fn next_target(rest: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let (number, rest) = rest.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
     let length = usize::from(u16::from_be_bytes(*length));

@@ -194,7 +194,7 @@ impl Parser {
     /// Begins the file that an `$INCLUDE` named: what is fed is of it, until its end.
     pub fn include(&mut self, file: &str) {
         let origin = self.included.take();
-        let origin = origin.or(self.sources.last().map(|source| source.origin));
+        let origin = origin.or_else(|| self.sources.last().map(|source| source.origin));
         let origin = origin.unwrap_or(Name::ROOT);
         let outer = self.state.owner;
         self.sources.push(Source::new(file, origin, outer));
@@ -342,12 +342,9 @@ impl Parser {
             return Ok(None);
         };
         let line = generate.line;
-        let made = match generate.next(&mut self.made) {
-            None => {
-                self.generate = None;
-                return Ok(None);
-            }
-            Some(made) => made,
+        let Some(made) = generate.next(&mut self.made) else {
+            self.generate = None;
+            return Ok(None);
         };
         let origin = self.sources.last().map(|source| source.origin);
         let mut tokens = self.made.iter().map(|made| made.token(line));
