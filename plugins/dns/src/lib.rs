@@ -17,6 +17,8 @@
 //! | [`zone`] | a zone, and what it answers |
 //! | [`config`] | the operator's keys, checked once |
 //! | [`server`] | which zone, who may, EDNS: a request and time to a reply |
+//! | [`resolver`] | asks name servers: for the cache, the client, and other plugins |
+//! | [`client`] | `nethost exec plugins/dns.wasm query` |
 //! | `loader` | keeps the zones as the files are |
 //! | this file | the glue: what the host calls; no decisions |
 
@@ -37,6 +39,10 @@ pub mod zonefile;
 
 pub mod config;
 pub mod server;
+
+pub mod resolver;
+
+pub mod client;
 
 mod loader;
 
@@ -296,4 +302,5 @@ const MAX_TRANSFERS: usize = 4;
 /// How often is told what was counted.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-nethost_sdk::export_plugin!(DnsStream, datagrams: DnsDatagrams);
+#[cfg(feature = "plugin")]
+nethost_sdk::export_plugin!(DnsStream, datagrams: DnsDatagrams, command: client::Client);
