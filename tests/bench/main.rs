@@ -5,6 +5,7 @@
 
 mod boundary;
 mod disk;
+mod dns;
 mod idle;
 mod load;
 mod send_file;
@@ -30,6 +31,8 @@ enum What {
     Boundary(boundary::Options),
     /// How long an echo takes beside a plugin on the same worker that moves 100 MB/s to and from files
     Disk(disk::Options),
+    /// DNS: queries a second, latency, loading and memory, against Knot and NSD
+    Dns(dns::Options),
     /// A file through `send-file`, against nginx's sendfile
     SendFile(send_file::Options),
     /// UDP: packets a second of the echo plugin against a plain native echo with recvmmsg and sendmmsg
@@ -49,6 +52,7 @@ fn main() -> anyhow::Result<()> {
     match Bench::parse().what {
         What::Boundary(options) => boundary::run(&options),
         What::Disk(options) => disk::run(&options),
+        What::Dns(options) => dns::run(&options),
         What::SendFile(options) => send_file::run(&options),
         What::Udp(options) => udp::run(&options),
         What::Serve(options) => server::run(&options),

@@ -17,6 +17,7 @@
 //! | [`zone`] | a zone, and what it answers |
 //! | [`config`] | the operator's keys, checked once |
 //! | [`server`] | which zone, who may, EDNS: a request and time to a reply |
+//! | [`forward`] | the cache of other servers' answers, the hosts file |
 //! | [`resolver`] | asks name servers: for the cache, the client, and other plugins |
 //! | [`client`] | `nethost exec plugins/dns.wasm query` |
 //! | `loader` | keeps the zones as the files are |
@@ -40,10 +41,12 @@ pub mod zonefile;
 pub mod config;
 pub mod server;
 
+pub mod forward;
 pub mod resolver;
 
 pub mod client;
 
+mod forwarder;
 mod loader;
 
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
@@ -52,12 +55,14 @@ use nethost_sdk::{
     CloseReason, Context, DatagramContext, DatagramProtocol, Datagrams, Directory, Factory,
     HIGH_WATER, Origin, Protocol, after, clock,
     framing::LengthPrefixed,
+    log,
     metrics::{Counter, Family, Gauge, Metric},
     random, spawn_for_instance, with_factory,
 };
 
 use crate::{
     config::Config,
+    forwarder::{Back, Forwarder},
     server::{Reply, Served, Server, Transport},
     zone::Transfer,
 };
@@ -66,6 +71,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Dns {
     server: Server,
+    forwarder: Forwarder,
+    /// Every question is logged.
+    logs: bool,
     /// Answers to a batch.
     answers: Datagrams,
     /// Answers to what came over a connection, each with its length before it.
@@ -94,6 +102,8 @@ impl Factory for Dns {
         }
         let queries = Metric::new("queries", "Questions that were answered, by type and code");
         Ok(Self {
+            forwarder: Forwarder::new(&config),
+            logs: config.query_log,
             server: Server::new(config, secret),
             answers: Datagrams::new(),
             stream: Vec::new(),
@@ -152,12 +162,21 @@ impl DatagramProtocol for DnsDatagrams {
         dns.answers.clear();
         for datagram in datagrams {
             let client = datagram.peer().ip();
+            if dns.logs {
+                log_query(datagram.payload(), client, Transport::Udp);
+            }
             let reply = dns
                 .server
                 .handle(datagram.payload(), client, Transport::Udp, wall);
             match reply {
                 Reply::Answer(bytes) => dns.answers.reply(&datagram, bytes),
-                Reply::Forward | Reply::Transfer(_) | Reply::Silence => {}
+                Reply::Forward => {
+                    let mut asked = Datagrams::new();
+                    asked.reply(&datagram, &[]);
+                    let back = Back::Datagram(cx.socket.clone(), asked);
+                    dns.forward(datagram.payload(), back);
+                }
+                Reply::Transfer(_) | Reply::Silence => {}
             }
         }
         if !dns.answers.is_empty() {
@@ -176,6 +195,8 @@ pub struct DnsStream {
     /// Bytes that came when enough answers waited to be sent: at most what one read brings.
     held: Vec<u8>,
     congested: bool,
+    /// The client will send no more.
+    ended: bool,
 }
 
 impl Protocol for DnsStream {
@@ -195,6 +216,7 @@ impl Protocol for DnsStream {
             transfers: VecDeque::new(),
             held: Vec::new(),
             congested: false,
+            ended: false,
         })
     }
 
@@ -216,23 +238,26 @@ impl Protocol for DnsStream {
         } else {
             self.held = held;
         }
+        self.end_if_done(cx);
         cx.factory.tell_later();
     }
 
     fn read_closed(&mut self, cx: &mut Context<'_, Dns>) {
         // What is asked is still answered (RFC 7766 section 6.2.4).
-        if self.transfers.is_empty() && self.held.is_empty() {
-            cx.connection.close();
-        } else {
-            self.client_done();
-        }
+        self.ended = true;
+        self.end_if_done(cx);
     }
 
     fn connection_lost(&mut self, _cx: &mut Context<'_, Dns>, _reason: CloseReason) {}
 }
 
 impl DnsStream {
-    fn client_done(&mut self) {}
+    /// Closes when nothing is left to say to a client that asks no more.
+    fn end_if_done(&self, cx: &Context<'_, Dns>) {
+        if self.ended && self.transfers.is_empty() && self.held.is_empty() {
+            cx.connection.close();
+        }
+    }
 
     /// Handles messages until there are no more, or enough answers wait to be sent.
     fn handle(&mut self, cx: &mut Context<'_, Dns>, mut data: &[u8]) {
@@ -242,6 +267,9 @@ impl DnsStream {
             let Some(Ok(message)) = self.messages.next(&mut data) else {
                 break;
             };
+            if dns.logs {
+                log_query(message, self.client, Transport::Tcp);
+            }
             match dns
                 .server
                 .handle(message, self.client, Transport::Tcp, wall)
@@ -252,7 +280,10 @@ impl DnsStream {
                         self.transfers.push_back(transfer);
                     }
                 }
-                Reply::Forward | Reply::Silence => {}
+                Reply::Forward => {
+                    dns.forward(message, Back::Stream(cx.connection.clone()));
+                }
+                Reply::Silence => {}
             }
             if dns.stream.len() >= HIGH_WATER {
                 self.congested = cx.connection.write(&dns.stream) >= HIGH_WATER;
@@ -282,6 +313,14 @@ impl DnsStream {
             }
             self.congested = cx.connection.write(&dns.stream) >= HIGH_WATER;
         }
+    }
+}
+
+/// One line for a question, for an operator who wants it.
+fn log_query(message: &[u8], client: IpAddr, transport: Transport) {
+    if let Some((query, _)) = codec::question_of(message) {
+        let (name, class, rtype) = (query.name, query.class, query.rtype);
+        log::info!("query {name} {class} {rtype} from {client} over {transport}");
     }
 }
 

@@ -8,6 +8,7 @@ use nethost_sdk::{
 
 use crate::{
     Dns,
+    forward::Hosts,
     server::Served,
     types::Name,
     zone::{Builder, Zone},
@@ -27,11 +28,16 @@ struct Known {
 /// Loads every zone, and again what changes, for as long as the instance lives.
 pub(crate) async fn run(directory: Directory) {
     let mut known = BTreeMap::new();
+    let hosts = with_factory(|dns: &mut Dns| dns.server.config().hosts.clone());
+    let mut hosts = hosts.map(|file| (file, None));
     loop {
         // To miss nothing: first watch, then look.
         let watch = directory.watch(".");
         if let Err(error) = look(&directory, &mut known).await {
             log::error!("looking for zones: {error}");
+        }
+        if let Some((file, stamp)) = &mut hosts {
+            look_at_hosts(&directory, file, stamp).await;
         }
         if let Err(error) = watch.await {
             log::warn!("watching the folder of zones: {error}; it is looked at every 10 s");
@@ -82,6 +88,37 @@ async fn look(
         known.insert(file, Known { apex, files });
     }
     Ok(())
+}
+
+/// Reads the hosts file if it has changed.
+async fn look_at_hosts(directory: &Directory, file: &str, stamp: &mut Option<Stamp>) {
+    let now = stamp_of(directory, file).await;
+    if now == *stamp {
+        return;
+    }
+    *stamp = now;
+    let read = async {
+        let file = directory.open(file, FileOpening::Read).await?;
+        let mut text = Vec::new();
+        loop {
+            let piece = file.read_at(text.len() as u64, 1 << 20).await?;
+            if piece.is_empty() || text.len() > MAX_HOSTS {
+                return Ok::<_, Error>(text);
+            }
+            text.extend(piece);
+        }
+    };
+    match read.await {
+        Ok(text) => {
+            let (hosts, wrong) = Hosts::parse(&text);
+            for line in wrong {
+                log::warn!("{file}:{line}: not an address and names; left out");
+            }
+            log::info!("{file}: {} names of hosts", hosts.len());
+            with_factory(|dns: &mut Dns| dns.forwarder.set_hosts(hosts));
+        }
+        Err(error) => log::error!("{file}: {error}"),
+    }
 }
 
 async fn has_changed(directory: &Directory, files: &[(String, Option<Stamp>)]) -> bool {
@@ -260,3 +297,6 @@ const UNWATCHED: Duration = Duration::from_secs(10);
 
 /// How long after a change the folder is looked at.
 const SETTLING: Duration = Duration::from_millis(100);
+
+/// Bytes of a hosts file: 1 MiB, some 20,000 names.
+const MAX_HOSTS: usize = 1 << 20;

@@ -1,5 +1,7 @@
 //! Whole messages, for clients and caches.
 
+use std::collections::HashMap;
+
 use super::{HEADER, QR, edns::OptionCode, read_name};
 use crate::{
     rdata,
@@ -149,6 +151,40 @@ impl Message {
         (out.len() <= usize::from(u16::MAX)).then_some(out)
     }
 
+    /// Writes the message with names compressed where that is allowed ([RFC 3597 section 4](https://www.rfc-editor.org/rfc/rfc3597#section-4)). None as for [`encode`](Self::encode).
+    pub fn encode_compressed(&self) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(512);
+        let mut places = HashMap::new();
+        out.extend(self.id.to_be_bytes());
+        out.extend(self.flags.to_be_bytes());
+        for count in [
+            self.questions.len(),
+            self.answers.len(),
+            self.authority.len(),
+            self.additional.len(),
+        ] {
+            out.extend(u16::try_from(count).ok()?.to_be_bytes());
+        }
+        for question in &self.questions {
+            compress(&question.name, &mut places, &mut out);
+            out.extend(question.rtype.0.to_be_bytes());
+            out.extend(question.class.0.to_be_bytes());
+        }
+        for record in self.records() {
+            compress(&record.owner, &mut places, &mut out);
+            out.extend(record.rtype.0.to_be_bytes());
+            out.extend(record.class.0.to_be_bytes());
+            out.extend(record.ttl.to_be_bytes());
+            let start = out.len();
+            out.extend([0, 0]);
+            compress_data(record, &mut places, &mut out);
+            let length = u16::try_from(out.len() - start - 2).ok()?;
+            out.get_mut(start..start + 2)?
+                .copy_from_slice(&length.to_be_bytes());
+        }
+        (out.len() <= usize::from(u16::MAX)).then_some(out)
+    }
+
     /// The records of all sections.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         let sections = [&self.answers, &self.authority, &self.additional];
@@ -246,4 +282,46 @@ impl Record {
 /// The first question of a message, in the case that it has there, and where it ends.
 pub fn question_of(message: &[u8]) -> Option<(Query, usize)> {
     Query::decode(message, HEADER)
+}
+
+/// Writes a name, as much of it as is not in the message yet, and remembers where its suffixes are.
+fn compress(name: &Name, places: &mut HashMap<Vec<u8>, u16>, out: &mut Vec<u8>) {
+    let wire = name.to_lowercase();
+    let wire = wire.as_wire();
+    let mut at = 0;
+    for label in name.labels() {
+        let suffix = wire.get(at..).unwrap_or_default();
+        if let Some(place) = places.get(suffix) {
+            out.extend((0xc000 | place).to_be_bytes());
+            return;
+        }
+        if let Ok(place) = u16::try_from(out.len())
+            && place < 0x4000
+        {
+            places.insert(suffix.to_vec(), place);
+        }
+        out.push(u8::try_from(label.len()).unwrap_or(0));
+        out.extend_from_slice(label);
+        at += 1 + label.len();
+    }
+    out.push(0);
+}
+
+/// Writes the data of a record: of the types of RFC 1035 with their names compressed.
+fn compress_data(record: &Record, places: &mut HashMap<Vec<u8>, u16>, out: &mut Vec<u8>) {
+    let before = match record.rtype {
+        RecordType::NS | RecordType::CNAME | RecordType::PTR | RecordType::SOA => 0,
+        RecordType::MX => 2,
+        _ => {
+            out.extend_from_slice(&record.data);
+            return;
+        }
+    };
+    let (start, mut rest) = record.data.split_at_checked(before).unwrap_or_default();
+    out.extend_from_slice(start);
+    for name in rdata::names(record.rtype, &record.data) {
+        compress(&name, places, out);
+        rest = rest.get(name.as_wire().len()..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
 }

@@ -5,7 +5,7 @@ mod cookie;
 mod tally;
 mod zones;
 
-use std::{net::IpAddr, rc::Rc};
+use std::{fmt, net::IpAddr, rc::Rc};
 
 pub use access::{Access, Network, NetworkError};
 pub use cookie::Cookies;
@@ -41,6 +41,15 @@ pub enum Transport {
     Udp,
     /// Over a connection.
     Tcp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        })
+    }
 }
 
 /// What a request leads to.
