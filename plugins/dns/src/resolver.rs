@@ -191,10 +191,10 @@ impl Ask {
                 .await
                 .map_err(|error| unreachable(&error))?;
             peer.send(&question);
-            let answer = receive(&mut peer, &question);
+            let answer = async move { receive(&mut peer, &question).await };
             let answer = Deferred::new(answer).timeout(self.patience);
             if let Ok(answer) = answer.await {
-                return Ok(answer);
+                return Ok(self.in_own_case(answer));
             }
         }
         Err(ResolveError::Silent(server))
@@ -218,10 +218,20 @@ impl Ask {
         };
         let answer = Deferred::new(exchange).timeout(self.patience * self.attempts.max(1));
         match answer.await {
-            Ok(answer) if fits(&question, &answer) => Ok(answer),
+            Ok(answer) if fits(&question, &answer) => Ok(self.in_own_case(answer)),
             Ok(_) => Err(ResolveError::Mismatch(server)),
             Err(error) => Err(ResolveError::Unreachable(server, error.to_string())),
         }
+    }
+
+    /// Takes the mix of cases back out of the question, and so out of every name that points to it.
+    fn in_own_case(&self, mut answer: Vec<u8>) -> Vec<u8> {
+        let name = self.query.name.as_wire();
+        let place = answer.get_mut(HEADER..HEADER + name.len());
+        if let Some(place) = place.filter(|place| place.eq_ignore_ascii_case(name)) {
+            place.copy_from_slice(name);
+        }
+        answer
     }
 
     /// The message, with a number and a mix of cases that are new each time.

@@ -108,7 +108,7 @@ fn other_implementations_clients_understand_the_answers() {
         &["@127.0.0.1", "-p", &tcp_port, "sub.example.org", "AXFR", "+noall", "+answer"],
     );
     let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
-    assert_eq!(lines.len(), 10, "{said}");
+    assert_eq!(lines.len(), 9, "{said}");
     assert!(lines.first().unwrap().contains("SOA") && lines.last().unwrap().contains("SOA"));
 }
 
@@ -129,7 +129,8 @@ fn a_secondary_transfers_a_zone() {
         ("esc\\.aped.example.com", RecordType::A),
         ("unk.example.com", RecordType(65400)),
     ] {
-        let question = query(name, rtype);
+        let mut question = query(name, rtype);
+        question.set_edns(1232, 0, &[]);
         let (ours, theirs) = (ask(host.address_of(0), &question), ask(secondary.address, &question));
         assert_eq!(differential::records(&ours.answers), differential::records(&theirs.answers));
         assert!(!ours.answers.is_empty(), "{name}");
@@ -322,7 +323,7 @@ fn the_client_prints_what_dig_prints() {
         let lines = text.lines().map(str::to_owned);
         let mut lines: Vec<String> = lines
             .filter(|line| !line.contains("id: ") && !line.contains("time:") && !line.contains("WHEN:"))
-            .filter(|line| !line.contains("<<>>") && !line.contains("global options"))
+            .filter(|line| !line.contains("<<>>") && !line.contains("server found") && !line.contains("global options"))
             .collect();
         lines.retain(|line| !line.is_empty());
         lines

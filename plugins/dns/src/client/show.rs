@@ -53,7 +53,7 @@ pub(super) fn json(message: &Message) -> String {
                     "CLASS": record.class.0,
                     "CLASSname": record.class.to_string(),
                     "TTL": record.ttl,
-                    "rdata": data(record),
+                    "rdata": data(record).to_string(),
                 })
             })
             .collect()

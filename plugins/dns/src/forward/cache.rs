@@ -104,7 +104,7 @@ impl Cache {
         let entry = self.entries.get_mut(key)?;
         let age = now.saturating_sub(entry.since);
         let life = Duration::from_secs(entry.ttl.into());
-        if age > life + self.stale {
+        if age >= life + self.stale {
             return None;
         }
         let freshness = if age < life {

