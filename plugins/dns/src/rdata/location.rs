@@ -33,6 +33,22 @@ pub(super) fn parse<'a>(
     Ok(())
 }
 
+/// Whether all of it can be said: angles that there are, and sizes in the one form that they have.
+pub(super) fn has_text(data: &[u8; 16]) -> bool {
+    let [0, size, horizontal, vertical, rest @ ..] = data else {
+        return false;
+    };
+    let angle = |from: usize, most: u32| {
+        let bytes = rest.get(from..from + 4).and_then(|bytes| bytes.try_into().ok());
+        u32::from_be_bytes(bytes.unwrap_or_default()).abs_diff(EQUATOR) <= most * 3_600_000
+    };
+    let plain = |size: &u8| {
+        let (mantissa, exponent) = (size >> 4, size & 15);
+        exponent <= 9 && ((1..=9).contains(&mantissa) || *size == 0)
+    };
+    angle(0, 90) && angle(4, 180) && [size, horizontal, vertical].into_iter().all(plain)
+}
+
 pub(super) fn show(data: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let [0, size, horizontal, vertical, rest @ ..] = data else {
         return Err(fmt::Error);

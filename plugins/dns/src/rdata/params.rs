@@ -51,6 +51,16 @@ pub(super) fn length(rest: &[u8]) -> Option<usize> {
     Some(rest.len())
 }
 
+/// Whether all of it can be said: `mandatory` lists others, each once, in order.
+pub(super) fn has_text(data: &[u8]) -> bool {
+    let Some((MANDATORY, value, _)) = next(data) else {
+        return true;
+    };
+    let keys: Vec<&[u8]> = value.chunks_exact(2).collect();
+    let ascends = keys.windows(2).all(|pair| pair.first() < pair.last());
+    ascends && keys.first() != Some(&&[0, 0][..])
+}
+
 pub(super) fn show(data: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut rest = data;
     while let Some((number, value, after)) = next(rest) {

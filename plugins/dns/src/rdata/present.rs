@@ -18,8 +18,8 @@ pub struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(fields) = fields(self.rtype).filter(|_| wire::verify(self.rtype, self.data))
-        else {
+        let known = fields(self.rtype).filter(|_| wire::verify(self.rtype, self.data));
+        let Some(fields) = known.filter(|fields| has_text(fields, self.data)) else {
             return generic(self.data, f);
         };
         let mut rest = self.data;
@@ -35,6 +35,37 @@ impl fmt::Display for Shown<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether there is a text that stands for exactly these bytes: what nobody writes so (a bitmap with zeros at its end) has none.
+fn has_text(fields: &[Field], data: &[u8]) -> bool {
+    let mut rest = data;
+    fields.iter().all(|field| {
+        let Some((part, after)) =
+            wire::span(*field, rest).and_then(|length| rest.split_at_checked(length))
+        else {
+            return false;
+        };
+        rest = after;
+        match field {
+            Field::Hex | Field::Base64 => !part.is_empty(),
+            Field::Tag => part.iter().skip(1).all(u8::is_ascii_alphanumeric),
+            Field::Types => {
+                let mut rest = part;
+                while let Some(([_, length], after)) = rest.split_first_chunk() {
+                    let (bits, after) = after.split_at_checked(usize::from(*length)).unwrap_or_default();
+                    if bits.last().is_none_or(|last| *last == 0) {
+                        return false;
+                    }
+                    rest = after;
+                }
+                true
+            }
+            Field::Location => part.try_into().is_ok_and(location::has_text),
+            Field::Params => params::has_text(part),
+            _ => true,
+        }
+    })
 }
 
 fn show(field: Field, part: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -235,7 +235,10 @@ impl Answer<'_> {
                     None => cut,
                 };
             }
-            let Some(alias) = self.zone.set(node, RecordType::CNAME) else {
+            // The proofs of a name with a CNAME are its own (RFC 4035 section 2.5): they are not looked for where it points.
+            let is_proof = matches!(self.qtype, RecordType::RRSIG | RecordType::NSEC);
+            let alias = self.zone.set(node, RecordType::CNAME);
+            let Some(alias) = alias.filter(|_| !is_proof) else {
                 return self.negative(Rcode::NOERROR);
             };
             // A name that was answered for already is a loop. A wildcard may stand for several names, but for each once.
