@@ -85,7 +85,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         zones.push(measure(options, &servers, &place, *names)?);
         memory = servers.each_ref().map(Server::memory);
     }
-    let (first, last) = (loads.first().context("a zone")?, loads.last().context("a zone")?);
+    let (first, last) = (
+        loads.first().context("a zone")?,
+        loads.last().context("a zone")?,
+    );
     let load = |at: usize| {
         let pairs = first.iter().zip(last);
         let of = |round: &[f64; 3]| round.get(at).copied().unwrap_or(f64::NAN);
@@ -124,7 +127,10 @@ fn print(report: &Report, options: &Options) {
         ratios("1.0 of both", &zone.udp_ratio);
         rows("TCP, queries a second", &zone.tcp);
         ratios("1.0 of NSD", &zone.tcp_ratio);
-        rows(&format!("p99 in ms at {:.0} queries a second", zone.rate), &zone.p99);
+        rows(
+            &format!("p99 in ms at {:.0} queries a second", zone.rate),
+            &zone.p99,
+        );
         ratios("at most 1.2", &zone.p99_ratio);
     }
     rows("\nthe largest zone: seconds to load", &report.load);
@@ -157,10 +163,14 @@ fn measure(
     let udp = rates(&["-c", "16", "-q", "512"])?;
     let tcp = rates(&["-m", "tcp", "-c", "8", "-q", "256"])?;
     let summed = |values: &[Vec<f64>; 3]| {
-        values.each_ref().map(|values| Rounds::of(values.iter().copied()))
+        values
+            .each_ref()
+            .map(|values| Rounds::of(values.iter().copied()))
     };
     let ratios = |[ours, knot, nsd]: &[Vec<f64>; 3]| {
-        let by = |theirs: &[f64]| Rounds::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs));
+        let by = |theirs: &[f64]| {
+            Rounds::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
+        };
         [by(knot), by(nsd)]
     };
     let udp_summed = summed(&udp);
@@ -250,7 +260,10 @@ fn start_nethost(place: &Path) -> anyhow::Result<Server> {
         .args(["--workers", "1", "--log", "warn"])
         .arg("--dir")
         .arg(format!("zones={}:ro", place.display()))
-        .args(["--listen", &format!("udp://{address}?receive-buffer=4000000")])
+        .args([
+            "--listen",
+            &format!("udp://{address}?receive-buffer=4000000"),
+        ])
         .args(["--listen", &format!("tcp://{address}")]);
     Server::start("nethost", command, address)
 }
@@ -337,9 +350,15 @@ impl Server {
         let mut processes = vec![self.child.id()];
         let mut total = 0.0;
         while let Some(process) = processes.pop() {
-            let file = |name: &str| fs::read_to_string(format!("/proc/{process}/{name}")).unwrap_or_default();
+            let file = |name: &str| {
+                fs::read_to_string(format!("/proc/{process}/{name}")).unwrap_or_default()
+            };
             let children = file(&format!("task/{process}/children"));
-            processes.extend(children.split_whitespace().filter_map(|it| it.parse::<u32>().ok()));
+            processes.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|it| it.parse::<u32>().ok()),
+            );
             total += number_after(&file("smaps_rollup"), "Pss:").unwrap_or(0.0);
         }
         total / 1024.0
@@ -377,9 +396,20 @@ fn write_zone(path: &Path, names: usize) -> anyhow::Result<()> {
         let (a, b, c) = (number >> 16 & 255, number >> 8 & 255, number & 255);
         match number % 20 {
             0 => writeln!(zone, "host{number} CNAME host{}", number + 1)?,
-            1 => writeln!(zone, "host{number} MX 10 host{}\nhost{number} A 10.{a}.{b}.{c}", number + 1)?,
-            2 => writeln!(zone, "host{number} NS ns.host{number}\nns.host{number} A 10.{a}.{b}.{c}")?,
-            3 => writeln!(zone, "host{number} AAAA 2001:db8::{number:x}\nhost{number} A 10.{a}.{b}.{c}")?,
+            1 => writeln!(
+                zone,
+                "host{number} MX 10 host{}\nhost{number} A 10.{a}.{b}.{c}",
+                number + 1
+            )?,
+            2 => writeln!(
+                zone,
+                "host{number} NS ns.host{number}\nns.host{number} A 10.{a}.{b}.{c}"
+            )?,
+            3 => writeln!(
+                zone,
+                "host{number} AAAA 2001:db8::{a:x}:{:x}\nhost{number} A 10.{a}.{b}.{c}",
+                number & 0xffff
+            )?,
             _ => writeln!(zone, "host{number} A 10.{a}.{b}.{c}")?,
         }
     }

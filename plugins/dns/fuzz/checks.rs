@@ -57,7 +57,12 @@ pub(crate) fn encode_decode(data: &[u8]) {
         class: Class::IN,
     };
     let mut message = Message::query(1, query, 0x8000);
-    for rtype in [RecordType(65_400), RecordType::NS, RecordType::NULL, RecordType::MX] {
+    for rtype in [
+        RecordType(65_400),
+        RecordType::NS,
+        RecordType::NULL,
+        RecordType::MX,
+    ] {
         let owner = name();
         let target = name();
         let data = match rtype {
@@ -75,7 +80,9 @@ pub(crate) fn encode_decode(data: &[u8]) {
     }
     let plain = message.encode().map(|bytes| Message::decode(&bytes));
     assert_eq!(plain, Some(Ok(message.clone())));
-    let compressed = message.encode_compressed().map(|bytes| Message::decode(&bytes));
+    let compressed = message
+        .encode_compressed()
+        .map(|bytes| Message::decode(&bytes));
     let Some(Ok(compressed)) = compressed else {
         panic!("{compressed:?}");
     };
@@ -96,7 +103,10 @@ pub(crate) fn zone_file(data: &[u8]) {
             record.owner,
             record.ttl,
             record.rtype,
-            Shown { rtype: record.rtype, data: &record.data }
+            Shown {
+                rtype: record.rtype,
+                data: &record.data
+            }
         );
         let again = records(line.as_bytes(), line.len());
         assert_eq!(again, Ok(vec![record]), "{line}");
@@ -188,7 +198,9 @@ fn server() -> Server {
     let mut server = Server::new(config, [0; 16]);
     let zone = zone(ZONE).map(|zone| Served::Zone(Rc::new(zone)));
     let apex = Name::parse("example.com").unwrap();
-    server.zones_mut().set(&apex, zone.unwrap_or(Served::Broken));
+    server
+        .zones_mut()
+        .set(&apex, zone.unwrap_or(Served::Broken));
     server
 }
 

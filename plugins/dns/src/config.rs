@@ -72,7 +72,9 @@ impl Config {
         let keys: Keys = config.parse()?;
         let cache_size = usize::try_from(keys.cache_size).unwrap_or(usize::MAX);
         if !(65_536..=1 << 30).contains(&cache_size) {
-            return Err(format!("cache-size: {cache_size} is not 65536 to 1073741824"));
+            return Err(format!(
+                "cache-size: {cache_size} is not 65536 to 1073741824"
+            ));
         }
         if keys.nsid.len() > 64 {
             return Err("nsid: longer than 64 bytes".to_owned());
@@ -84,7 +86,10 @@ impl Config {
             },
             allow_transfer: networks("allow-transfer", &keys.allow_transfer)?,
             allow_forwarding: match keys.allow_forwarding.as_slice() {
-                [] => networks("allow-forwarding", &["127.0.0.0/8".to_owned(), "::1".to_owned()])?,
+                [] => networks(
+                    "allow-forwarding",
+                    &["127.0.0.0/8".to_owned(), "::1".to_owned()],
+                )?,
                 _ => networks("allow-forwarding", &keys.allow_forwarding)?,
             },
             nsid: (!keys.nsid.is_empty()).then(|| keys.nsid.into_bytes()),

@@ -143,7 +143,12 @@ impl Dns {
         if let Some(others) = asked.get_mut(&key) {
             match waiting {
                 Some(waiting) if others.len() >= MAX_WAITING => {
-                    self.fail(&waiting.question, &waiting.back, Rcode::SERVFAIL, NO_REACHABLE);
+                    self.fail(
+                        &waiting.question,
+                        &waiting.back,
+                        Rcode::SERVFAIL,
+                        NO_REACHABLE,
+                    );
                 }
                 waiting => others.extend(waiting),
             }
@@ -151,7 +156,12 @@ impl Dns {
         }
         if asked.len() >= MAX_ASKED {
             if let Some(waiting) = waiting {
-                self.fail(&waiting.question, &waiting.back, Rcode::SERVFAIL, NO_REACHABLE);
+                self.fail(
+                    &waiting.question,
+                    &waiting.back,
+                    Rcode::SERVFAIL,
+                    NO_REACHABLE,
+                );
             }
             return;
         }
@@ -188,7 +198,12 @@ impl Dns {
                 self.forwarder.cache.failed(key, now);
                 self.answer_stale(key);
                 for waiting in self.forwarder.asked.remove(key).unwrap_or_default() {
-                    self.fail(&waiting.question, &waiting.back, Rcode::SERVFAIL, NO_REACHABLE);
+                    self.fail(
+                        &waiting.question,
+                        &waiting.back,
+                        Rcode::SERVFAIL,
+                        NO_REACHABLE,
+                    );
                 }
             }
         }

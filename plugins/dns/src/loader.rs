@@ -48,10 +48,7 @@ pub(crate) async fn run(directory: Directory) {
     }
 }
 
-async fn look(
-    directory: &Directory,
-    known: &mut BTreeMap<String, Known>,
-) -> Result<(), Error> {
+async fn look(directory: &Directory, known: &mut BTreeMap<String, Known>) -> Result<(), Error> {
     let mut found = BTreeMap::new();
     let mut next = Some(0);
     while let Some(start) = next {
@@ -68,7 +65,10 @@ async fn look(
     known.retain(|file, zone| {
         let stays = found.contains_key(file);
         if !stays {
-            log::info!("zone {}: its file is gone, and it is served no more", zone.apex);
+            log::info!(
+                "zone {}: its file is gone, and it is served no more",
+                zone.apex
+            );
             with_factory(|dns: &mut Dns| dns.server.zones_mut().remove(&zone.apex));
         }
         stays
@@ -131,11 +131,7 @@ async fn has_changed(directory: &Directory, files: &[(String, Option<Stamp>)]) -
 }
 
 /// Loads a zone and serves it, or says why not and leaves what was served before.
-async fn take_up(
-    directory: &Directory,
-    file: &str,
-    apex: Name,
-) -> Vec<(String, Option<Stamp>)> {
+async fn take_up(directory: &Directory, file: &str, apex: Name) -> Vec<(String, Option<Stamp>)> {
     let mut files = Vec::new();
     match load(directory, file, apex, &mut files).await {
         Ok(zone) => {
@@ -173,7 +169,10 @@ async fn load(
 ) -> Result<Zone, FileError> {
     let mut parser = Parser::new(file, apex);
     let mut open = vec![Reading::begin(directory, file, files, &parser).await?];
-    let size = files.first().and_then(|(_, stamp)| *stamp).map_or(0, |(_, size, _)| size);
+    let size = files
+        .first()
+        .and_then(|(_, stamp)| *stamp)
+        .map_or(0, |(_, size, _)| size);
     let mut builder = Builder::new(apex, usize::try_from(size / RECORD).unwrap_or(0));
     let mut slice = 0;
     loop {
@@ -202,7 +201,9 @@ async fn load(
                 open.push(reading);
             }
             Wanted::Bytes => {
-                let Some(reading) = open.last_mut() else { break };
+                let Some(reading) = open.last_mut() else {
+                    break;
+                };
                 let bytes = reading.next(&parser).await?;
                 if bytes.is_empty() {
                     parser.feed_end();

@@ -18,7 +18,7 @@ use std::{
 };
 
 use nethost_dns::{
-    codec::{Message, Query, QR},
+    codec::{Message, QR, Query},
     types::{Class, Name, Rcode, RecordType},
 };
 use nethost_tests::{
@@ -58,7 +58,8 @@ fn query(name: &str, rtype: RecordType) -> Message {
 /// What a program says.
 fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}; run `cargo xtask test`"));
+    let output =
+        output.unwrap_or_else(|error| panic!("{program}: {error}; run `cargo xtask test`"));
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -68,7 +69,10 @@ fn output(program: &str, arguments: &[&str]) -> String {
 
 #[test]
 fn other_implementations_clients_understand_the_answers() {
-    let host = serve(&zones(), &[("nsid", "first"), ("allow-transfer", "127.0.0.1")]);
+    let host = serve(
+        &zones(),
+        &[("nsid", "first"), ("allow-transfer", "127.0.0.1")],
+    );
     let (udp, tcp) = (host.address_of(0), host.address_of(1));
     until_served(udp, "example.com");
     until_served(udp, "sub.example.org");
@@ -91,21 +95,51 @@ fn other_implementations_clients_understand_the_answers() {
     }
     assert!(!said.contains("WARNING: Message"), "{said}");
     let said = dig(&["nowhere.test", "A"]);
-    assert!(said.contains("REFUSED") && said.contains("EDE: 20"), "{said}");
+    assert!(
+        said.contains("REFUSED") && said.contains("EDE: 20"),
+        "{said}"
+    );
     let said = dig(&["example.com", "SOA", "+edns=1", "+noednsnegotiation"]);
     assert!(said.contains("BADVERS"), "{said}");
     let said = dig(&["example.com", "SOA", "+opcode=NOTIFY"]);
     assert!(said.contains("NOTIMP"), "{said}");
 
-    let said = output("kdig", &["@127.0.0.1", "-p", &port, "x.wild.example.com", "MX"]);
-    assert!(said.contains("x.wild.example.com. \t3600\tIN\tMX\t5 mail.example.com."), "{said}");
-    let said = output("kdig", &["+tcp", "@127.0.0.1", "-p", &tcp_port, "big.example.com", "TXT"]);
+    let said = output(
+        "kdig",
+        &["@127.0.0.1", "-p", &port, "x.wild.example.com", "MX"],
+    );
+    assert!(
+        said.contains("x.wild.example.com. \t3600\tIN\tMX\t5 mail.example.com."),
+        "{said}"
+    );
+    let said = output(
+        "kdig",
+        &[
+            "+tcp",
+            "@127.0.0.1",
+            "-p",
+            &tcp_port,
+            "big.example.com",
+            "TXT",
+        ],
+    );
     assert!(said.contains("412345678901234567890"), "{said}");
     let said = output("drill", &["-p", &port, "foo.dn.example.com", "@127.0.0.1"]);
-    assert!(said.contains("foo.target.example.com.\t3600\tIN\tA\t192.0.2.30"), "{said}");
+    assert!(
+        said.contains("foo.target.example.com.\t3600\tIN\tA\t192.0.2.30"),
+        "{said}"
+    );
     let said = output(
         "dig",
-        &["@127.0.0.1", "-p", &tcp_port, "sub.example.org", "AXFR", "+noall", "+answer"],
+        &[
+            "@127.0.0.1",
+            "-p",
+            &tcp_port,
+            "sub.example.org",
+            "AXFR",
+            "+noall",
+            "+answer",
+        ],
     );
     let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
     assert_eq!(lines.len(), 9, "{said}");
@@ -131,14 +165,23 @@ fn a_secondary_transfers_a_zone() {
     ] {
         let mut question = query(name, rtype);
         question.set_edns(1232, 0, &[]);
-        let (ours, theirs) = (ask(host.address_of(0), &question), ask(secondary.address, &question));
-        assert_eq!(differential::records(&ours.answers), differential::records(&theirs.answers));
+        let (ours, theirs) = (
+            ask(host.address_of(0), &question),
+            ask(secondary.address, &question),
+        );
+        assert_eq!(
+            differential::records(&ours.answers),
+            differential::records(&theirs.answers)
+        );
         assert!(!ours.answers.is_empty(), "{name}");
     }
     // Who is not allowed gets nothing.
     let closed = serve(&zones(), &[]);
     until_served(closed.address_of(0), "example.com");
-    let refused = ask_over_tcp(closed.address_of(1), &[query("example.com", RecordType::AXFR)]);
+    let refused = ask_over_tcp(
+        closed.address_of(1),
+        &[query("example.com", RecordType::AXFR)],
+    );
     assert_eq!(refused[0].rcode(), Rcode::REFUSED);
     drop(TcpStream::connect(tcp).unwrap());
 }
@@ -235,7 +278,11 @@ fn malformed_packets_cost_no_legitimate_question() {
             seed ^= seed >> 7;
             seed ^= seed << 17;
             let noise: Vec<u8> = seed.to_le_bytes().repeat(8)[..length % 64].to_vec();
-            let broken = if length % 3 == 0 { &bytes[..length % bytes.len()] } else { &noise };
+            let broken = if length % 3 == 0 {
+                &bytes[..length % bytes.len()]
+            } else {
+                &noise
+            };
             let _ = flood.send_to(broken, udp);
         }
         client.send_to(&bytes, udp).unwrap();
@@ -263,9 +310,21 @@ fn answers_are_dropped_and_garbage_is_answered_as_bind_does() {
         ("no question", good[..12].to_vec(), Some(Rcode::FORMERR)),
         ("a cut question", good[..20].to_vec(), Some(Rcode::FORMERR)),
         ("two questions", with(5, 2), Some(Rcode::FORMERR)),
-        ("a record that is not there", with(11, 1), Some(Rcode::FORMERR)),
-        ("bytes behind it", [&good[..], b"x"].concat(), Some(Rcode::FORMERR)),
-        ("a compressed question", with(12, 0xc0), Some(Rcode::FORMERR)),
+        (
+            "a record that is not there",
+            with(11, 1),
+            Some(Rcode::FORMERR),
+        ),
+        (
+            "bytes behind it",
+            [&good[..], b"x"].concat(),
+            Some(Rcode::FORMERR),
+        ),
+        (
+            "a compressed question",
+            with(12, 0xc0),
+            Some(Rcode::FORMERR),
+        ),
         ("UPDATE", with(2, 5 << 3), Some(Rcode::NOTIMP)),
         ("NOTIFY", with(2, 4 << 3), Some(Rcode::NOTIMP)),
         ("STATUS", with(2, 2 << 3), Some(Rcode::NOTIMP)),
@@ -315,28 +374,50 @@ fn the_client_prints_what_dig_prints() {
     let port = address.port().to_string();
     let dig = output(
         "dig",
-        &["@127.0.0.1", "-p", &port, "bigmx.example.com", "MX", "+nocookie"],
+        &[
+            "@127.0.0.1",
+            "-p",
+            &port,
+            "bigmx.example.com",
+            "MX",
+            "+nocookie",
+        ],
     );
     let (code, ours, error) = run(&["bigmx.example.com", "MX"]);
     assert_eq!(code, Some(0), "{error}");
     let interesting = |text: &str| -> Vec<String> {
         let lines = text.lines().map(str::to_owned);
         let mut lines: Vec<String> = lines
-            .filter(|line| !line.contains("id: ") && !line.contains("time:") && !line.contains("WHEN:"))
-            .filter(|line| !line.contains("<<>>") && !line.contains("server found") && !line.contains("global options"))
+            .filter(|line| {
+                !line.contains("id: ") && !line.contains("time:") && !line.contains("WHEN:")
+            })
+            .filter(|line| {
+                !line.contains("<<>>")
+                    && !line.contains("server found")
+                    && !line.contains("global options")
+            })
             .collect();
         lines.retain(|line| !line.is_empty());
         lines
     };
     assert_eq!(interesting(&ours), interesting(&dig));
     let (_, short, _) = run(&["bigmx.example.com", "MX", "+short", "+tcp"]);
-    assert_eq!(short, "10 m1.example.com.\n20 m2.example.com.\n30 m3.example.com.\n");
+    assert_eq!(
+        short,
+        "10 m1.example.com.\n20 m2.example.com.\n30 m3.example.com.\n"
+    );
     let (_, json, _) = run(&["www.example.com", "+json", "+norecurse"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["answerRRs"][0]["rdata"], "192.0.2.3");
-    assert_eq!((&json["RD"], &json["RCODEname"]), (&0.into(), &"NOERROR".into()));
+    assert_eq!(
+        (&json["RD"], &json["RCODEname"]),
+        (&0.into(), &"NOERROR".into())
+    );
     let (code, badvers, _) = run(&["www.example.com", "+edns=1"]);
-    assert!(code == Some(0) && badvers.contains("status: BADVERS"), "{badvers}");
+    assert!(
+        code == Some(0) && badvers.contains("status: BADVERS"),
+        "{badvers}"
+    );
     let (code, _, error) = run(&["www.example.com", "FOO"]);
     assert_eq!(code, Some(2));
     assert!(error.contains("`FOO` is not a type"), "{error}");
@@ -357,7 +438,10 @@ fn ask_over_tcp(server: SocketAddr, questions: &[Message]) -> Vec<Message> {
         let length = u16::try_from(message.len()).unwrap().to_be_bytes();
         stream.write_all(&[&length[..], &message].concat()).unwrap();
     }
-    questions.iter().map(|_| read_message(&mut stream)).collect()
+    questions
+        .iter()
+        .map(|_| read_message(&mut stream))
+        .collect()
 }
 
 fn read_message(stream: &mut TcpStream) -> Message {

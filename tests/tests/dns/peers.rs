@@ -28,8 +28,14 @@ pub(crate) struct Knot {
 impl Knot {
     /// Serves the zones of a folder.
     pub(crate) fn primary(zones: &Path, names: &[&str]) -> Self {
-        let list: String = names.iter().map(|name| format!("  - domain: {name}\n")).collect();
-        let template = format!("    storage: {}\n    zonefile-load: whole\n", zones.display());
+        let list: String = names
+            .iter()
+            .map(|name| format!("  - domain: {name}\n"))
+            .collect();
+        let template = format!(
+            "    storage: {}\n    zonefile-load: whole\n",
+            zones.display()
+        );
         Self::start("dns-knot", &template, "", &list)
     }
 
@@ -127,7 +133,10 @@ pub(crate) fn ask(server: SocketAddr, question: &Message) -> Message {
         if let Some(answer) = try_ask(server, question, Duration::from_secs(2)) {
             return answer;
         }
-        assert!(Instant::now() < deadline, "{server} does not answer {question:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{server} does not answer {question:?}"
+        );
     }
 }
 

@@ -83,7 +83,8 @@ impl Arguments {
                 name = Some(parsed.map_err(|error| format!("`{argument}`: {error}"))?);
             } else if rtype.is_none() {
                 let parsed = RecordType::parse(argument.as_bytes());
-                rtype = Some(parsed.ok_or_else(|| format!("`{argument}` is not a type of records"))?);
+                rtype =
+                    Some(parsed.ok_or_else(|| format!("`{argument}` is not a type of records"))?);
             } else {
                 return Err(format!("`{argument}` is one argument too many"));
             }
@@ -123,7 +124,10 @@ fn parse_server(text: &str) -> Result<Server, String> {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => {
             let port = port.parse();
-            (host, port.map_err(|_| format!("`@{text}`: a port is 0 to 65535"))?)
+            (
+                host,
+                port.map_err(|_| format!("`@{text}`: a port is 0 to 65535"))?,
+            )
         }
         None => (text, super::PORT),
     };

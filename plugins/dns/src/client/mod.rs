@@ -35,7 +35,8 @@ impl Command for Client {
                 return Ok(ExitCode::SUCCESS);
             }
             Err(wrong) => {
-                io.error.print(&format!("error: {wrong}\n\n{}", arguments::USAGE));
+                io.error
+                    .print(&format!("error: {wrong}\n\n{}", arguments::USAGE));
                 return Ok(ExitCode::USAGE);
             }
         };
@@ -64,8 +65,9 @@ impl Command for Client {
                 transport = Transport::Tcp;
             }
             let elapsed = clock::monotonic().saturating_sub(begun);
-            let message = Message::decode(&bytes)
-                .map_err(|error| format!("{server} answered something that is no message: {error}"))?;
+            let message = Message::decode(&bytes).map_err(|error| {
+                format!("{server} answered something that is no message: {error}")
+            })?;
             let told = match arguments.layout {
                 Layout::Short => show::short(&message),
                 Layout::Json => show::json(&message),

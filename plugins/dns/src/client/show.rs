@@ -80,7 +80,11 @@ pub(super) fn json(message: &Message) -> String {
 /// Everything, laid out as dig does.
 pub(super) fn long(told: &Told<'_>) -> String {
     let message = told.message;
-    let mut out = format!("\n; <<>> nethost dns {} <<>> {}\n", env!("CARGO_PKG_VERSION"), told.asked);
+    let mut out = format!(
+        "\n; <<>> nethost dns {} <<>> {}\n",
+        env!("CARGO_PKG_VERSION"),
+        told.asked
+    );
     let (opcode, rcode) = (message.opcode(), message.rcode());
     let _ = writeln!(out, ";; Got answer:");
     let _ = writeln!(

@@ -84,7 +84,9 @@ impl Message {
     /// Reads a message.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let header: &[u8; HEADER] = bytes.first_chunk().ok_or(MessageError::Header)?;
-        let mut words = header.chunks_exact(2).map(|word| word.try_into().map_or(0, u16::from_be_bytes));
+        let mut words = header
+            .chunks_exact(2)
+            .map(|word| word.try_into().map_or(0, u16::from_be_bytes));
         let mut word = || words.next().unwrap_or_default();
         let mut message = Self {
             id: word(),

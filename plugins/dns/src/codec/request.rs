@@ -76,17 +76,15 @@ impl<'a> Request<'a> {
             _ => return Err(Malformed::FormErr(HEADER)),
         }
         let malformed = Malformed::FormErr(request.question_end);
-        let before = u32::from(u16::from_be_bytes([a1, a2]))
-            + u32::from(u16::from_be_bytes([n1, n2]));
+        let before =
+            u32::from(u16::from_be_bytes([a1, a2])) + u32::from(u16::from_be_bytes([n1, n2]));
         let additional = u32::from(u16::from_be_bytes([r1, r2]));
         let mut at = request.question_end;
         for index in 0..before + additional {
-            at = request
-                .record(at, index >= before)
-                .ok_or(malformed)?;
+            at = request.record(at, index >= before).ok_or(malformed)?;
         }
-        let asks = request.question_end > HEADER
-            || request.edns.is_some_and(|edns| edns.cookie.is_some());
+        let asks =
+            request.question_end > HEADER || request.edns.is_some_and(|edns| edns.cookie.is_some());
         if at != message.len() || !asks {
             return Err(malformed);
         }

@@ -52,7 +52,10 @@ fn messages_survive_a_round_trip() {
         assert!(Message::decode(&compressed[..length.min(compressed.len() - 1)]).is_err());
     }
     assert_eq!(message.rcode(), Rcode::NOERROR);
-    assert_eq!(message.options().collect::<Vec<_>>(), [(OptionCode::NSID, &b"x"[..])]);
+    assert_eq!(
+        message.options().collect::<Vec<_>>(),
+        [(OptionCode::NSID, &b"x"[..])]
+    );
 }
 
 #[test]
@@ -66,21 +69,41 @@ fn a_request_is_what_a_message_says() {
     let mut question = Question::new();
     let plain = message.encode().unwrap();
     let request = Request::decode(&plain, &mut question).unwrap();
-    assert_eq!((request.qtype, request.question_end), (RecordType::A, plain.len()));
+    assert_eq!(
+        (request.qtype, request.question_end),
+        (RecordType::A, plain.len())
+    );
     assert_eq!(question.wire(), b"\x03www\x07example\x03com\0");
-    assert_eq!((question.labels(), question.suffix(2)), (3, &b"\x07example\x03com\0"[..]));
+    assert_eq!(
+        (question.labels(), question.suffix(2)),
+        (3, &b"\x07example\x03com\0"[..])
+    );
     let mut other = Question::new();
     other.set(&Name::parse("EXAMPLE.com").unwrap());
     assert_eq!(other.hash(2), question.hash(2));
 
     let cookie = [1; 8];
-    message.set_edns(4096, 0x8000, &[(OptionCode::COOKIE, &cookie), (OptionCode(999), b"x")]);
+    message.set_edns(
+        4096,
+        0x8000,
+        &[(OptionCode::COOKIE, &cookie), (OptionCode(999), b"x")],
+    );
     let bytes = message.encode().unwrap();
-    let edns = Request::decode(&bytes, &mut question).unwrap().edns.unwrap();
-    assert_eq!((edns.payload, edns.dnssec, edns.cookie), (4096, true, Some(&cookie[..])));
+    let edns = Request::decode(&bytes, &mut question)
+        .unwrap()
+        .edns
+        .unwrap();
+    assert_eq!(
+        (edns.payload, edns.dnssec, edns.cookie),
+        (4096, true, Some(&cookie[..]))
+    );
     // Every cut of it is malformed, and told with as much of the question as there is.
     for length in HEADER..bytes.len() {
-        let end = if length < plain.len() { HEADER } else { plain.len() };
+        let end = if length < plain.len() {
+            HEADER
+        } else {
+            plain.len()
+        };
         let result = Request::decode(&bytes[..length], &mut question).map(|_| ());
         assert_eq!(result, Err(Malformed::FormErr(end)), "{length}");
     }

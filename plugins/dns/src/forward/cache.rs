@@ -110,7 +110,11 @@ impl Cache {
         let freshness = if age < life {
             let wanes = age >= life / 10 * 9 && !entry.is_asked;
             entry.is_asked |= wanes;
-            if wanes { Freshness::Waning } else { Freshness::Fresh }
+            if wanes {
+                Freshness::Waning
+            } else {
+                Freshness::Fresh
+            }
         } else if now < entry.failed_until {
             Freshness::Hopeless
         } else {

@@ -99,7 +99,11 @@ fn reverse(address: IpAddr) -> String {
         }
         IpAddr::V6(address) => {
             let digits = format!("{:032x}", address.to_bits());
-            let nibbles: String = digits.chars().rev().flat_map(|digit| [digit, '.']).collect();
+            let nibbles: String = digits
+                .chars()
+                .rev()
+                .flat_map(|digit| [digit, '.'])
+                .collect();
             format!("{nibbles}ip6.arpa.")
         }
     }

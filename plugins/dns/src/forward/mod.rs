@@ -7,9 +7,7 @@ pub use cache::{Cache, Cached, Freshness, Key};
 pub use hosts::Hosts;
 
 use crate::{
-    codec::{
-        AD, CD, EDNS_PAYLOAD, Message, OptionCode, QR, Query, RA, RD, TC,
-    },
+    codec::{AD, CD, EDNS_PAYLOAD, Message, OptionCode, QR, Query, RA, RD, TC},
     types::{Name, Opcode, Rcode, RecordType},
 };
 

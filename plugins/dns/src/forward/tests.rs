@@ -81,7 +81,11 @@ fn what_does_not_say_how_long_it_holds_is_not_kept() {
     cache.keep(key("b"), &negative, Duration::ZERO);
     assert!(cache.is_empty());
     let mut data = vec![0, 0];
-    data.extend([1_u32, 2, 3, 4, 60].iter().flat_map(|number| number.to_be_bytes()));
+    data.extend(
+        [1_u32, 2, 3, 4, 60]
+            .iter()
+            .flat_map(|number| number.to_be_bytes()),
+    );
     negative.authority.push(Record {
         owner: Name::ROOT,
         rtype: RecordType::SOA,
@@ -106,11 +110,23 @@ fn hosts_have_addresses_and_addresses_have_names() {
             class: Class::IN,
         };
         let answer = hosts.answer(&query)?;
-        Some(answer.answers.into_iter().map(|it| it.data).collect::<Vec<_>>())
+        Some(
+            answer
+                .answers
+                .into_iter()
+                .map(|it| it.data)
+                .collect::<Vec<_>>(),
+        )
     };
-    assert_eq!(ask("ONE.test", RecordType::A), Some(vec![vec![192, 0, 2, 1]]));
+    assert_eq!(
+        ask("ONE.test", RecordType::A),
+        Some(vec![vec![192, 0, 2, 1]])
+    );
     assert_eq!(ask("one.test", RecordType::MX), Some(vec![]));
     assert_eq!(ask("two.test", RecordType::A), None);
     let name = Name::parse("one.test").unwrap().as_wire().to_vec();
-    assert_eq!(ask("1.2.0.192.in-addr.arpa", RecordType::PTR), Some(vec![name]));
+    assert_eq!(
+        ask("1.2.0.192.in-addr.arpa", RecordType::PTR),
+        Some(vec![name])
+    );
 }

@@ -39,7 +39,9 @@ pub(super) fn has_text(data: &[u8; 16]) -> bool {
         return false;
     };
     let angle = |from: usize, most: u32| {
-        let bytes = rest.get(from..from + 4).and_then(|bytes| bytes.try_into().ok());
+        let bytes = rest
+            .get(from..from + 4)
+            .and_then(|bytes| bytes.try_into().ok());
         u32::from_be_bytes(bytes.unwrap_or_default()).abs_diff(EQUATOR) <= most * 3_600_000
     };
     let plain = |size: &u8| {
@@ -77,11 +79,7 @@ pub(super) fn show(data: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-fn show_angle(
-    angle: u32,
-    [plus, minus]: [char; 2],
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
+fn show_angle(angle: u32, [plus, minus]: [char; 2], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (letter, value) = match angle.checked_sub(EQUATOR) {
         Some(value) => (plus, value),
         None => (minus, EQUATOR - angle),

@@ -9,8 +9,8 @@ mod text;
 mod wire;
 
 pub use present::Shown;
-pub(crate) use text::{parse_ttl, shown};
 pub use text::{TextError, Token, Tokens, parse};
+pub(crate) use text::{parse_ttl, shown};
 pub use wire::{expand, names, verify};
 
 use crate::types::RecordType;

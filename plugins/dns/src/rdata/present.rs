@@ -53,7 +53,9 @@ fn has_text(fields: &[Field], data: &[u8]) -> bool {
             Field::Types => {
                 let mut rest = part;
                 while let Some(([_, length], after)) = rest.split_first_chunk() {
-                    let (bits, after) = after.split_at_checked(usize::from(*length)).unwrap_or_default();
+                    let (bits, after) = after
+                        .split_at_checked(usize::from(*length))
+                        .unwrap_or_default();
                     if bits.last().is_none_or(|last| *last == 0) {
                         return false;
                     }
@@ -187,7 +189,9 @@ fn base32(bytes: &[u8]) -> String {
 fn show_time(time: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (mut days, seconds) = (time / 86_400, time % 86_400);
     let mut year = 1970_u32;
-    let leap = |year: u32| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let leap = |year: u32| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     loop {
         let length = if leap(year) { 366 } else { 365 };
         if days < length {

@@ -45,9 +45,8 @@ impl Cookies {
         let Some((own, server)) = cookie.split_first_chunk::<8>() else {
             return false;
         };
-        self.time_of(own, server, client).is_some_and(|time| {
-            is_between(time, now.wrapping_sub(OLDEST), now.wrapping_add(AHEAD))
-        })
+        self.time_of(own, server, client)
+            .is_some_and(|time| is_between(time, now.wrapping_sub(OLDEST), now.wrapping_add(AHEAD)))
     }
 
     /// When this server's cookie was made; none if it is somebody else's.

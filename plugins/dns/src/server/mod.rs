@@ -164,9 +164,7 @@ impl Server {
         let longest = match (transport, &request.edns) {
             (Transport::Tcp, _) => usize::from(u16::MAX),
             (Transport::Udp, None) => PLAIN,
-            (Transport::Udp, Some(edns)) => {
-                usize::from(edns.payload.min(EDNS_PAYLOAD)).max(PLAIN)
-            }
+            (Transport::Udp, Some(edns)) => usize::from(edns.payload.min(EDNS_PAYLOAD)).max(PLAIN),
         };
         let start = message.get(..request.question_end).unwrap_or_default();
         self.out.begin(start, longest);
@@ -227,12 +225,8 @@ impl Server {
                 let zone = Rc::clone(zone);
                 let reserved = self.reserved(request);
                 self.out.reserve(reserved);
-                let outcome = zone.answer(
-                    &self.question,
-                    request.qtype,
-                    &mut self.made,
-                    &mut self.out,
-                );
+                let outcome =
+                    zone.answer(&self.question, request.qtype, &mut self.made, &mut self.out);
                 let flags = if outcome.authoritative { AA } else { 0 }
                     | if outcome.truncated { TC } else { 0 };
                 V(Verdict {
@@ -240,12 +234,16 @@ impl Server {
                     ..Verdict::of(outcome.rcode)
                 })
             }
-            Some((_, Served::Loading)) => {
-                V(Verdict::because(Rcode::SERVFAIL, NOT_READY, "the zone is being loaded"))
-            }
-            Some((_, Served::Broken)) => {
-                V(Verdict::because(Rcode::SERVFAIL, NOT_READY, "the zone's file is broken"))
-            }
+            Some((_, Served::Loading)) => V(Verdict::because(
+                Rcode::SERVFAIL,
+                NOT_READY,
+                "the zone is being loaded",
+            )),
+            Some((_, Served::Broken)) => V(Verdict::because(
+                Rcode::SERVFAIL,
+                NOT_READY,
+                "the zone's file is broken",
+            )),
             None => self.decide_foreign(request, client),
         }
     }
@@ -388,7 +386,11 @@ impl Server {
         if !transfer.next(&mut self.out) {
             return None;
         }
-        let request_flags = self.out.bytes().get(2..4).and_then(|flags| flags.try_into().ok());
+        let request_flags = self
+            .out
+            .bytes()
+            .get(2..4)
+            .and_then(|flags| flags.try_into().ok());
         let request_flags = u16::from_be_bytes(request_flags.unwrap_or_default());
         let flags = QR | AA | request_flags & RD;
         debug_assert!(self.out.count(Section::Answer) > 0);
@@ -415,4 +417,3 @@ const NOT_READY: u16 = 14;
 const PROHIBITED: u16 = 18;
 const NOT_AUTHORITATIVE: u16 = 20;
 const NOT_SUPPORTED: u16 = 21;
-

@@ -35,7 +35,11 @@ impl Tally {
         for (index, row) in self.counts.iter_mut().enumerate() {
             for (rcode, count) in (0..).zip(row) {
                 if *count > 0 {
-                    return Some((TYPES.get(index).copied(), Rcode(rcode), std::mem::take(count)));
+                    return Some((
+                        TYPES.get(index).copied(),
+                        Rcode(rcode),
+                        std::mem::take(count),
+                    ));
                 }
             }
         }

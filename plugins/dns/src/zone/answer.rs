@@ -257,10 +257,8 @@ impl Answer<'_> {
                 length += 1;
             }
             let target = self.zone.target(alias).unwrap_or(NONE);
-            let (Some(offset), next) = (
-                self.out.offset_of(target),
-                self.zone.locate_node(target),
-            ) else {
+            let (Some(offset), next) = (self.out.offset_of(target), self.zone.locate_node(target))
+            else {
                 return done(Rcode::NOERROR);
             };
             found = next;
@@ -385,8 +383,7 @@ impl Answer<'_> {
                     Found::Cut(_) if node.flags & EXISTS != 0 => target,
                     _ => continue,
                 };
-                let (Some(source), Some(place)) =
-                    (zone.node(source), zone.place(self.out, target))
+                let (Some(source), Some(place)) = (zone.node(source), zone.place(self.out, target))
                 else {
                     continue;
                 };
@@ -441,12 +438,17 @@ impl Answer<'_> {
         let (Some(name), Some(target)) = (name, target) else {
             return Renaming::Away;
         };
-        let kept = name.labels().count().saturating_sub(usize::from(node.labels));
+        let kept = name
+            .labels()
+            .count()
+            .saturating_sub(usize::from(node.labels));
         let Ok(made) = Name::join(name.labels().take(kept), &target) else {
             return Renaming::TooLong;
         };
         let mark = self.out.mark();
-        let start = self.out.begin_record(Some(place), RecordType::CNAME, set.ttl);
+        let start = self
+            .out
+            .begin_record(Some(place), RecordType::CNAME, set.ttl);
         let written = start.and_then(|start| {
             self.out.put(made.as_wire())?;
             self.out.end_record(Section::Answer, start)?;

@@ -163,11 +163,7 @@ impl Builder {
     }
 
     /// Makes the sets of a node, and what it needs to know of those above it, which are finished.
-    fn finish_node(
-        &mut self,
-        number: u32,
-        pending: &mut Vec<Pending>,
-    ) -> Result<(), (u32, Fault)> {
+    fn finish_node(&mut self, number: u32, pending: &mut Vec<Pending>) -> Result<(), (u32, Fault)> {
         self.chain(number, pending);
         let first_set = self.zone.sets.len();
         let types = |rtype| pending.iter().filter(move |record| record.rtype == rtype);
@@ -203,7 +199,10 @@ impl Builder {
         let Some(parent) = self.zone.node(number).map(|node| node.parent) else {
             return Ok(());
         };
-        let above = self.zone.node(parent).filter(|_| !is_apex && number != parent);
+        let above = self
+            .zone
+            .node(parent)
+            .filter(|_| !is_apex && number != parent);
         let (cut, renamed) = above.map_or((NONE, 0), |above| {
             let own = self.zone.set(above, RecordType::DNAME).is_some();
             if above.cut != NONE {
@@ -243,7 +242,11 @@ impl Builder {
     /// The records of a node: by type, each once, SOA first.
     fn chain(&self, number: u32, pending: &mut Vec<Pending>) {
         pending.clear();
-        let (mut at, _) = self.chains.get(number as usize).copied().unwrap_or((NONE, NONE));
+        let (mut at, _) = self
+            .chains
+            .get(number as usize)
+            .copied()
+            .unwrap_or((NONE, NONE));
         while let Some(record) = self.records.get(at as usize) {
             pending.push(*record);
             at = record.next;

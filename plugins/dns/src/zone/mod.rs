@@ -308,7 +308,8 @@ impl Zone {
     fn targets<'a>(&'a self, set: &Set) -> impl Iterator<Item = u32> + use<'a> {
         let form = Form::of(set.rtype);
         let mut rest = self.data_of(set);
-        let wanted = form == Form::Mx || matches!(form, Form::Target(_)) || set.rtype == RecordType::NS;
+        let wanted =
+            form == Form::Mx || matches!(form, Form::Target(_)) || set.rtype == RecordType::NS;
         std::iter::from_fn(move || {
             if !wanted {
                 return None;
@@ -421,4 +422,3 @@ fn next_target(rest: &[u8]) -> Option<(u32, &[u8], &[u8])> {
 
 /// Where the name of the question is in every message.
 const QUESTION_NAME: u16 = crate::codec::HEADER as u16;
-

@@ -62,8 +62,7 @@ impl Transfer {
             if node.flags & EXISTS != 0 {
                 while let Some(set) = sets.get(self.set) {
                     // The SOA is the first and the last, and not between.
-                    if set.rtype != RecordType::SOA
-                        && put_owned(&zone, out, number, set).is_none()
+                    if set.rtype != RecordType::SOA && put_owned(&zone, out, number, set).is_none()
                     {
                         if out.count(Section::Answer) > 0 {
                             return true;

@@ -74,7 +74,10 @@ d. CNAME ..e
 #[test]
 fn files_include_files() {
     let files = [
-        ("one", "a A 192.0.2.1\n$ORIGIN else.\nb A 192.0.2.2\n$INCLUDE two sub"),
+        (
+            "one",
+            "a A 192.0.2.1\n$ORIGIN else.\nb A 192.0.2.2\n$INCLUDE two sub",
+        ),
         ("two", "@ A 192.0.2.3"),
     ];
     let text = "$TTL 1\nfirst A 192.0.2.0\n$INCLUDE one\n A 192.0.2.4\nlast A 192.0.2.5\n";
@@ -88,7 +91,10 @@ fn files_include_files() {
     ];
     assert_eq!(read(text, &files, 7).unwrap(), expected);
     let endless = read("$INCLUDE a\n", &[("a", "$INCLUDE a\n")], 100).unwrap_err();
-    assert_eq!((endless.reason, endless.file.as_str()), (Reason::Depth, "a"));
+    assert_eq!(
+        (endless.reason, endless.file.as_str()),
+        (Reason::Depth, "a")
+    );
 }
 
 #[test]
@@ -107,26 +113,65 @@ fn ranges_generate_records() {
 fn what_is_wrong_is_told_with_its_line() {
     for (text, expected) in [
         ("a A 192.0.2.1\n", "zone:1: no TTL"),
-        ("$TTL 1\n\n\na A 192.0.2.256\n", "zone:4: A: `192.0.2.256` is not an IPv4 address"),
-        ("$TTL 1\na A (\n 192.0.2.1\n x )\n", "zone:4: A: `x` is more than the type has"),
+        (
+            "$TTL 1\n\n\na A 192.0.2.256\n",
+            "zone:4: A: `192.0.2.256` is not an IPv4 address",
+        ),
+        (
+            "$TTL 1\na A (\n 192.0.2.1\n x )\n",
+            "zone:4: A: `x` is more than the type has",
+        ),
         ("$TTL 1\na A (\n", "zone:2: `(` is not closed"),
         ("$TTL 1\na A )\n", "zone:2: `)` without `(`"),
         ("$TTL 1\na TXT \"b\n", "zone:2: `\"` is not closed"),
         ("$TTL 1\na FOO b\n", "zone:2: unknown type `FOO`"),
         ("$TTL 1\na CH TXT b\n", "zone:2: class CH"),
-        ("$TTL 1\n A 192.0.2.1\n", "zone:2: the first record has no owner"),
+        (
+            "$TTL 1\n A 192.0.2.1\n",
+            "zone:2: the first record has no owner",
+        ),
         ("$TTL x\n", "zone:1: $TTL: `x` is not a number of seconds"),
-        ("$TTL 2147483648\n", "zone:1: the TTL 2147483648 is above 2147483647"),
+        (
+            "$TTL 2147483648\n",
+            "zone:1: the TTL 2147483648 is above 2147483647",
+        ),
         ("$FOO x\n", "zone:1: unknown directive `$FOO`"),
-        ("$ORIGIN\n", "zone:1: the entry ends where a name is expected"),
-        ("$GENERATE 2-1 a A b\n", "zone:1: $GENERATE: `2-1` is not a range"),
-        ("$TTL 1\n$GENERATE 1-2 ${x} A b\n", "zone:2: $GENERATE: `${x}` is not a word"),
-        ("$TTL 1\na MX 10\n", "zone:2: MX: the record ends where a domain name is expected"),
-        ("$TTL 1\na TYPE1234 b\n", "zone:2: TYPE1234: the data of type TYPE1234 are known in the form"),
-        ("$TTL 1\na A \\# 3 010203\n", "zone:2: A: the data are not those of type A"),
-        ("$TTL 1\na A \\# 5 01020304\n", "zone:2: A: `\\# 5` is not the length"),
-        ("$TTL 1\na OPT \\# 0\n", "zone:2: OPT: there are no records of type OPT"),
-        ("$TTL 1\na TXT b\\\n", "zone:2: a backslash at the end of a line"),
+        (
+            "$ORIGIN\n",
+            "zone:1: the entry ends where a name is expected",
+        ),
+        (
+            "$GENERATE 2-1 a A b\n",
+            "zone:1: $GENERATE: `2-1` is not a range",
+        ),
+        (
+            "$TTL 1\n$GENERATE 1-2 ${x} A b\n",
+            "zone:2: $GENERATE: `${x}` is not a word",
+        ),
+        (
+            "$TTL 1\na MX 10\n",
+            "zone:2: MX: the record ends where a domain name is expected",
+        ),
+        (
+            "$TTL 1\na TYPE1234 b\n",
+            "zone:2: TYPE1234: the data of type TYPE1234 are known in the form",
+        ),
+        (
+            "$TTL 1\na A \\# 3 010203\n",
+            "zone:2: A: the data are not those of type A",
+        ),
+        (
+            "$TTL 1\na A \\# 5 01020304\n",
+            "zone:2: A: `\\# 5` is not the length",
+        ),
+        (
+            "$TTL 1\na OPT \\# 0\n",
+            "zone:2: OPT: there are no records of type OPT",
+        ),
+        (
+            "$TTL 1\na TXT b\\\n",
+            "zone:2: a backslash at the end of a line",
+        ),
     ] {
         let error = read(text, &[], 1000).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{text:?}: {error}");
