@@ -8,7 +8,7 @@ use nethost_sdk::{
 
 use crate::{
     Dns,
-    codec::{CD, EDNS_PAYLOAD, Message, RD},
+    codec::{CD, Message, RD},
     config::Config,
     forward::{Cache, Freshness, Hosts, Key, Question, code_of, is_useful},
     resolver::Ask,
@@ -170,7 +170,7 @@ impl Dns {
         let ask = Ask {
             query: question.query(),
             flags: RD | if key.checking_disabled { CD } else { 0 },
-            edns: Some((EDNS_PAYLOAD, dnssec, Vec::new())),
+            edns: Some(dnssec),
             attempts: ATTEMPTS,
             patience: PATIENCE,
         };

@@ -25,7 +25,7 @@ use std::{
 use nethost_sdk::{DatagramPeer, Deferred, Stream, random};
 
 use crate::{
-    codec::{EDNS_PAYLOAD, HEADER, Message, OptionCode, Query, RD, TC, question_of},
+    codec::{EDNS_PAYLOAD, HEADER, Message, Query, RD, TC, question_of},
     types::{Class, Name, Opcode, Rcode, RecordType},
 };
 
@@ -42,8 +42,8 @@ pub struct Ask {
     pub query: Query,
     /// The header's flags, such as RD.
     pub flags: u16,
-    /// Whether there is an OPT record: bytes of a datagram, its TTL (version and flags), and options.
-    pub edns: Option<(u16, u32, Vec<(OptionCode, Vec<u8>)>)>,
+    /// The TTL of an OPT record, which has version and flags; none without one.
+    pub edns: Option<u32>,
     /// How often a datagram is sent.
     pub attempts: u32,
     /// How long each is waited for.
@@ -162,7 +162,7 @@ impl Ask {
         Self {
             query,
             flags: RD,
-            edns: Some((EDNS_PAYLOAD, 0, Vec::new())),
+            edns: Some(0),
             attempts: 3,
             patience: Duration::from_millis(1500),
         }
@@ -238,12 +238,8 @@ impl Ask {
     fn prepared(&self) -> Vec<u8> {
         let [id @ .., _, _, _, _, _, _] = random::u64().to_be_bytes();
         let mut message = Message::query(u16::from_be_bytes(id), self.query, self.flags);
-        if let Some((payload, ttl, options)) = &self.edns {
-            let options: Vec<_> = options
-                .iter()
-                .map(|(code, value)| (*code, value.as_slice()))
-                .collect();
-            message.set_edns(*payload, *ttl, &options);
+        if let Some(ttl) = self.edns {
+            message.set_edns(EDNS_PAYLOAD, ttl, &[]);
         }
         let mut bytes = message.encode().unwrap_or_default();
         let length = self.query.name.as_wire().len();

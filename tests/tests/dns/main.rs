@@ -7,6 +7,7 @@
 )]
 
 mod differential;
+mod forward;
 mod peers;
 
 use std::{

@@ -103,7 +103,7 @@ pub(crate) fn both_ports(zones: &Path) -> Host {
 }
 
 /// An address at which neither TCP nor UDP is listened: for programs that want to be told.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     loop {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();

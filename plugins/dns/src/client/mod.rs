@@ -13,7 +13,7 @@ use nethost_sdk::{
 
 use crate::{
     Dns,
-    codec::{EDNS_PAYLOAD, Message, OptionCode, Query, RD},
+    codec::{Message, Query, RD},
     config,
     resolver::Ask,
     types::Class,
@@ -106,7 +106,6 @@ fn ask(arguments: &Arguments) -> Ask {
         Recursion::Desired => RD,
         Recursion::Undesired => 0,
     };
-    let options: Vec<(OptionCode, Vec<u8>)> = Vec::new();
     Ask {
         query: Query {
             name: arguments.name,
@@ -114,9 +113,7 @@ fn ask(arguments: &Arguments) -> Ask {
             class: Class::IN,
         },
         flags,
-        edns: arguments
-            .edns
-            .map(|version| (EDNS_PAYLOAD, u32::from(version) << 16, options)),
+        edns: arguments.edns.map(|version| u32::from(version) << 16),
         attempts: 3,
         patience: Duration::from_secs(3),
     }

@@ -71,7 +71,9 @@ fn data_are_shown_as_they_were_read() {
         ("TYPE65400", "\\# 0"),
     ] {
         let rtype = RecordType::parse(rtype.as_bytes()).unwrap();
-        let data = wire(rtype, text).unwrap_or_else(|error| panic!("{rtype} {text}: {error}"));
+        let data = wire(rtype, text)
+            .map_err(|error| format!("{rtype} {text}: {error}"))
+            .unwrap();
         let shown = Shown { rtype, data: &data }.to_string();
         assert_eq!(shown, text, "{rtype}");
         assert!(verify(rtype, &data), "{rtype}");

@@ -19,7 +19,7 @@ fn read(text: &str, files: &[(&str, &str)], piece: usize) -> Result<Vec<String>,
             Step::Include(name) => {
                 let file = files.iter().find(|(other, _)| *other == name);
                 parser.include(&name);
-                open.push(file.unwrap_or_else(|| panic!("{name}")).1.as_bytes());
+                open.push(file.unwrap().1.as_bytes());
             }
             Step::More => {
                 let rest = open.last_mut().unwrap();
