@@ -1,19 +1,21 @@
 //! The wasmtime engine: how components are compiled, and the one thread that makes time pass for them.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use wasmtime::{
     Cache, Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails, component::Linker,
 };
 
-use crate::{imports, instance::State};
+use crate::{dumps::Dumps, imports, instance::State, reactor};
 
 /// Compiles components, and links them with what the host offers.
 #[derive(Clone)]
 pub struct Engine {
     wasmtime: Wasmtime,
     linker: Linker<State>,
+    dumps: Option<Arc<Dumps>>,
 }
 
 /// What a pool of instances has room for.
@@ -37,11 +39,16 @@ impl Engine {
     /// What an instance needs is allocated on demand. Compiled code is kept in wasmtime's own cache (`~/.cache/wasmtime`), so a second start
     /// with the same plugin does not compile; without a writable cache folder it does, and the log says so.
     pub fn new() -> wasmtime::Result<Self> {
-        Self::with(InstanceAllocationStrategy::OnDemand)
+        Self::dumping(None)
     }
 
-    /// As [`Self::new`], but instances come from a pool, which makes thousands of them cheap. It is sized for one plugin.
-    pub(crate) fn pooling(size: &PoolSize) -> wasmtime::Result<Self> {
+    /// As [`Self::new`], and a plugin that breaks leaves a core dump.
+    pub fn dumping(dumps: Option<Arc<Dumps>>) -> wasmtime::Result<Self> {
+        Self::with(InstanceAllocationStrategy::OnDemand, dumps)
+    }
+
+    /// As [`Self::dumping`], but instances come from a pool, which makes thousands of them cheap. It is sized for one plugin.
+    pub(crate) fn pooling(size: &PoolSize, dumps: Option<Arc<Dumps>>) -> wasmtime::Result<Self> {
         let count = |each: u32| -> u32 {
             let instances = u32::try_from(size.instances).unwrap_or(u32::MAX);
             instances.saturating_mul(each)
@@ -62,10 +69,13 @@ impl Engine {
             .max_component_instance_size(LARGEST_INSTANCE)
             // What a connection leaves behind goes back to the system.
             .max_unused_warm_slots(WARM_SLOTS);
-        Self::with(InstanceAllocationStrategy::Pooling(pool))
+        Self::with(InstanceAllocationStrategy::Pooling(pool), dumps)
     }
 
-    fn with(allocation: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
+    fn with(
+        allocation: InstanceAllocationStrategy,
+        dumps: Option<Arc<Dumps>>,
+    ) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config
             // Measured: the same calls cost three times as much with it.
@@ -74,16 +84,27 @@ impl Engine {
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .allocation_strategy(allocation)
             .cache(cache());
+        #[cfg(feature = "coredump")]
+        config.coredump_on_trap(dumps.is_some());
         let wasmtime = Wasmtime::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
         imports::add_to_linker(&mut linker)?;
         tick(&wasmtime)?;
-        Ok(Self { wasmtime, linker })
+        Ok(Self {
+            wasmtime,
+            linker,
+            dumps,
+        })
     }
 
     /// Returns wasmtime's engine.
     pub fn wasmtime(&self) -> &Wasmtime {
         &self.wasmtime
+    }
+
+    /// Returns where core dumps go.
+    pub(crate) fn dumps(&self) -> Option<&Arc<Dumps>> {
+        self.dumps.as_ref()
     }
 
     pub(crate) fn linker(&self) -> &Linker<State> {
@@ -98,7 +119,8 @@ impl std::fmt::Debug for Engine {
 }
 
 /// The time between two epochs: a callback that takes longer is looked at that often. 10 ms: a hundred wake-ups a second are not to be seen in a
-/// profile, and a deadline of 50 ms is kept within a fifth.
+/// profile, and a deadline of 50 ms is kept within a quarter. It is a quarter less or more each time, so that no plugin can tell when the next
+/// [tick](reactor::tick) comes, and work only between them.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Bytes of what wasmtime keeps for one instance beside memories and tables: 16 MiB, so that it refuses none for it.
@@ -113,13 +135,32 @@ fn tick(engine: &Wasmtime) -> wasmtime::Result<()> {
     thread::Builder::new()
         .name("epoch".to_owned())
         .spawn(move || {
+            let mut random = seed();
             while let Some(engine) = engine.upgrade() {
                 engine.increment_epoch();
                 drop(engine);
-                thread::sleep(TICK);
+                reactor::tick();
+                // Knuth's linear congruential generator; the guest sees nothing of it.
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                thread::sleep(TICK * 3 / 4 + TICK / 2 * high_byte(random) / 256);
             }
         })?;
     Ok(())
+}
+
+/// Returns a number that nobody can guess. Without randomness, ticks can be foreseen by who knows when the program began.
+fn seed() -> u64 {
+    let mut seed = [0; 8];
+    let _unknown = getrandom(&mut seed, GetRandomFlags::empty());
+    u64::from_ne_bytes(seed)
+}
+
+/// Returns the byte of a number that is hardest to foresee.
+fn high_byte(random: u64) -> u32 {
+    let [highest, ..] = random.to_be_bytes();
+    highest.into()
 }
 
 fn cache() -> Option<Cache> {

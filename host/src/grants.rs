@@ -110,6 +110,33 @@ pub struct InvalidGrant {
     reason: &'static str,
 }
 
+/// The ports that a grant reaches by TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TcpPorts {
+    /// It is about a UNIX socket.
+    None,
+    One(u16),
+    Any,
+}
+
+impl ConnectGrant {
+    /// Returns which ports it reaches.
+    pub(crate) fn tcp_ports(&self) -> TcpPorts {
+        match &self.0 {
+            Target::Unix(_) => TcpPorts::None,
+            Target::Ip { port: None, .. } => TcpPorts::Any,
+            Target::Ip {
+                port: Some(port), ..
+            } => TcpPorts::One(*port),
+        }
+    }
+
+    /// Returns whether it is about a UNIX socket without a file.
+    pub(crate) fn is_abstract(&self) -> bool {
+        matches!(&self.0, Target::Unix(UnixName::Abstract(_)))
+    }
+}
+
 impl Grants {
     /// Returns whether an address may be connected to, which `name` (if any) resolved to.
     pub fn allows_address(&self, name: Option<&str>, address: SocketAddr) -> bool {

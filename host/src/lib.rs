@@ -15,10 +15,14 @@
 //! * [`files`], [`storage`]: files and directories that the operator granted.
 //! * [`accounts`]: users that the operator named, and how their passwords are verified.
 //! * [`metrics`]: what is counted, and the endpoint that tells it, with health and readiness.
-//! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
+//! * [`dumps`]: core dumps of plugins that broke.
+//! * [`admin`]: the socket that an operator's commands speak to.
+//! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets. `checkpoints`: where the time is looked at in its code.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `watch`: what came from files (certificates, users) is loaded again when they change.
-//! * `daemon`: readiness, giving up root, pid file: what a service manager expects.
+//! * `daemon`: readiness, giving up root, pid file: what a service manager expects; and what the kernel confines the process to.
+//! * [`checks`]: what must hold for any input, for the fuzzer.
+//! * `memory`: how much the host uses, all services together.
 //! * `build`, [`inspect`], [`contract`]: from a plugin's source to a component, and what a component says of itself.
 
 pub mod cli;
@@ -55,9 +59,15 @@ pub mod storage;
 
 pub mod metrics;
 
+pub mod admin;
+
+pub mod dumps;
+
 pub mod engine;
 
 pub mod plugin;
+
+mod checkpoints;
 
 pub mod instance;
 
@@ -74,6 +84,9 @@ pub mod contract;
 mod watch;
 
 mod daemon;
+
+pub mod checks;
+mod memory;
 
 /// Writes an error and its causes as one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -8,9 +8,11 @@ mod disk;
 mod dns;
 mod idle;
 mod load;
+mod misbehaviour;
 mod send_file;
 mod server;
 mod stats;
+mod swap;
 mod udp;
 
 use std::path::PathBuf;
@@ -33,8 +35,12 @@ enum What {
     Disk(disk::Options),
     /// DNS: queries a second, latency, loading and memory, against Knot and NSD
     Dns(dns::Options),
+    /// The worst delay of an echo beside a guest on the same worker that does what it must not
+    Misbehaviour(misbehaviour::Options),
     /// A file through `send-file`, against nginx's sendfile
     SendFile(send_file::Options),
+    /// A swap of IRC under load: how long it stands still
+    Swap(swap::Options),
     /// UDP: packets a second of the echo plugin against a plain native echo with recvmmsg and sendmmsg
     Udp(udp::Options),
     /// Serve until standard input closes; the other benchmarks start this
@@ -53,7 +59,9 @@ fn main() -> anyhow::Result<()> {
         What::Boundary(options) => boundary::run(&options),
         What::Disk(options) => disk::run(&options),
         What::Dns(options) => dns::run(&options),
+        What::Misbehaviour(options) => misbehaviour::run(&options),
         What::SendFile(options) => send_file::run(&options),
+        What::Swap(options) => swap::run(&options),
         What::Udp(options) => udp::run(&options),
         What::Serve(options) => server::run(&options),
         What::Load(options) => load::run(&options),

@@ -12,11 +12,23 @@ impl Random {
 
     /// Returns a number from 1 to `most`.
     pub fn up_to(&mut self, most: usize) -> usize {
+        let number = usize::try_from(self.number() >> 33).unwrap_or(0);
+        1 + number % most.max(1)
+    }
+
+    /// Returns that many bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let words = (0..count.div_ceil(8)).flat_map(|_| self.number().to_le_bytes());
+        let mut bytes: Vec<u8> = words.collect();
+        bytes.truncate(count);
+        bytes
+    }
+
+    fn number(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        let number = usize::try_from(self.0 >> 33).unwrap_or(0);
-        1 + number % most.max(1)
+        self.0
     }
 
     /// Cuts bytes into pieces of at most `most` bytes.

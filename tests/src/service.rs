@@ -13,9 +13,10 @@ use nethost::{
     grants::Grants,
     limits::Limits,
     manifest::Isolation,
+    metrics::health::Health,
     plugin::Plugin,
     reactor::Program,
-    service::{Host, Protocol, Service, ServiceSpec, SwapError, Swapped},
+    service::{Host, Protocol, Service, ServiceSpec, SwapError, SwapOptions, Swapped},
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -65,6 +66,24 @@ impl Running {
         Self::start_with(program, &[TCP], component, "{}", Isolation::Connection, 2)
     }
 
+    /// Starts one with these limits.
+    pub fn limited_as(
+        limits: Limits,
+        component: &Path,
+        config: &str,
+        isolation: Isolation,
+        workers: usize,
+    ) -> Self {
+        Self::start_with(
+            program(limits),
+            &[TCP],
+            component,
+            config,
+            isolation,
+            workers,
+        )
+    }
+
     /// Returns where a listener is.
     pub fn address_of(&self, index: usize) -> SocketAddr {
         let url = self.service.listening().get(index);
@@ -111,13 +130,28 @@ impl Running {
 
     /// Swaps the plugin.
     pub fn swap(&self, component: &Path, config: &str) -> Result<Swapped, SwapError> {
-        let swap = self.service.swap(load(component), config.into());
+        self.swap_as(component, config, SwapOptions::default())
+    }
+
+    /// Swaps the plugin in this way.
+    pub fn swap_as(
+        &self,
+        component: &Path,
+        config: &str,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let swap = self.service.swap(load(component), config.into(), options);
         self.runtime.block_on(swap)
     }
 
     /// Returns the metrics.
     pub fn scrape(&self) -> Scrape {
         Scrape(self.runtime.block_on(self.host.registry().scrape()))
+    }
+
+    /// Returns how the service fares.
+    pub fn health(&self) -> Health {
+        self.service.health()
     }
 
     /// Returns how many connections are open.
@@ -151,11 +185,14 @@ pub fn program(limits: Limits) -> Program {
     }
 }
 
-/// Loads a component. There is one engine for all tests of a program: it has a thread of its own.
-pub fn load(component: &Path) -> Arc<Plugin> {
+/// Returns the engine for all tests of a program: it has a thread of its own.
+pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    let engine =
-        ENGINE.get_or_init(|| Engine::new().unwrap_or_else(|error| panic!("an engine: {error:#}")));
-    let plugin = Plugin::load(engine, component);
+    ENGINE.get_or_init(|| Engine::new().unwrap_or_else(|error| panic!("an engine: {error:#}")))
+}
+
+/// Loads a component.
+pub fn load(component: &Path) -> Arc<Plugin> {
+    let plugin = Plugin::load(engine(), component);
     Arc::new(plugin.unwrap_or_else(|error| panic!("{error}")))
 }

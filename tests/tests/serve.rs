@@ -551,14 +551,17 @@ fn datagrams_are_the_successors_alone() {
 
 #[test]
 fn a_listener_changes_its_options_and_keeps_its_socket() {
-    let folder = scratch("serve-options");
+    let file = File::new("serve-options", "");
+    // Beside the file, which is what the process is confined to.
+    let folder = file.beside("certs");
+    fs::create_dir(&folder).unwrap();
     let ended = nethost(["cert", "self-signed", folder.to_str().unwrap(), "localhost"]);
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
     let text = |url: &str| HOST.to_owned() + &service("back", &plugin("echo"), url, "");
-    let file = File::new("serve-options-file", &text(&format!("tcp://{address}")));
+    file.write(&text(&format!("tcp://{address}")));
     let host = file.serve(1);
     let mut held = host.connect();
     echoes(&mut held);

@@ -1,4 +1,4 @@
-//! What `cargo xtask` does: set-up, run, test, check, bench. Everything that it installs is in `setup.rs`.
+//! What `cargo xtask` does: set-up, run, test, check, bench, fuzz. Everything that it installs is in `setup.rs`.
 
 use std::{
     ffi::OsString,
@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 mod build;
 mod check;
 mod command;
+mod fuzz;
 mod guests;
 mod places;
 mod setup;
@@ -30,6 +31,8 @@ Examples:
   cargo xtask run plugins/irc.wasm     set up, build, and serve IRC on 127.0.0.1:6667
   cargo xtask test                     set up, build, and run every test
   cargo xtask test irc                 only the tests with `irc` in their name
+  cargo xtask fuzz --seconds 60        every fuzz target, a minute each
+  cargo xtask soak --seconds 60        every bad guest at once, next to a good one
   cargo xtask check                    formatting, lints, documentation, licences
 
 What is downloaded or built outside of this folder goes to $XDG_CACHE_HOME/nethost (~/.cache/nethost)."
@@ -58,6 +61,14 @@ enum Task {
     },
     /// Check formatting, lints, documentation and licences
     Check,
+    Fuzz(fuzz::Fuzz),
+    /// Every guest that misbehaves at once, next to a good one, for ten minutes; `--help` says what is measured
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// What it takes
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Build everything and run a benchmark, such as `boundary`
     Bench {
         /// The benchmark
@@ -69,11 +80,16 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::as_compiler() {
+        return code;
+    }
     let result = Places::find().and_then(|places| match Xtask::parse().task {
         Task::Setup => setup(&places),
         Task::Run { plugin, args } => run(&places, &plugin, &args),
         Task::Test { filter } => test::run(&places, filter.as_deref()),
+        Task::Fuzz(fuzz) => fuzz::run(&places, &fuzz),
         Task::Check => check::run(&places),
+        Task::Soak { args } => soak(&places, &args),
         Task::Bench { name, args } => bench(&places, &name, &args),
     });
     match result {
@@ -111,6 +127,22 @@ fn run(places: &Places, plugin: &Path, args: &[OsString]) -> anyhow::Result<()> 
         .into_inner()
         .exec();
     Err(error).with_context(|| format!("running {}", host.display()))
+}
+
+fn soak(places: &Places, args: &[OsString]) -> anyhow::Result<()> {
+    setup::wasm_std()?;
+    let host = build::host(places, Profile::Dist)?;
+    build::stock_plugins(places, &host)?;
+    let guests = places.target.join("guests");
+    build::plugins_into(places, &host, &places.root.join("tests/guests"), &guests)?;
+    places
+        .cargo()
+        .args(["run", "--quiet", "--profile", Profile::Dist.name()])
+        .args(["--package", "nethost-tests", "--bin", "soak", "--"])
+        .args(args)
+        .env("NETHOST_BIN", &host)
+        .env("NETHOST_GUESTS", &guests)
+        .run()
 }
 
 fn bench(places: &Places, name: &OsString, args: &[OsString]) -> anyhow::Result<()> {

@@ -30,6 +30,11 @@ const PACKAGES: &[Package] = &[
         purpose: Purpose::WasmStd,
     },
     Package {
+        name: "g++",
+        why: "libFuzzer, which looks for inputs that break something, is C++",
+        purpose: Purpose::Cpp,
+    },
+    Package {
         name: "nginx-light",
         why: "`bench send-file` is compared with it",
         purpose: Purpose::Benches,
@@ -123,6 +128,8 @@ enum Purpose {
     WasmStd,
     /// To test with other implementations' clients.
     Tests,
+    /// Where there is no C++ compiler.
+    Cpp,
     /// To measure against.
     Benches,
     /// Where `python3 -m venv` does not work without it.
@@ -161,6 +168,17 @@ pub(crate) fn wasm_std() -> anyhow::Result<()> {
 /// Installs the programs that tests talk to the host with.
 pub(crate) fn test_clients() -> anyhow::Result<()> {
     install(Purpose::Tests)
+}
+
+/// Makes sure that there is a C++ compiler, whichever.
+pub(crate) fn cpp() -> anyhow::Result<()> {
+    let is_there = ["c++", "g++", "clang++"]
+        .iter()
+        .any(|name| program(name).is_some());
+    match is_there {
+        true => Ok(()),
+        false => install(Purpose::Cpp),
+    }
 }
 
 /// Installs the programs that benchmarks are compared with.

@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Mistake, OrMistake as _, outward::Outward, run::key_value};
+use super::{Mistake, OrMistake as _, limit, outward::Outward, run::key_value};
 use crate::{
     command::{
         self, Command, Ended, Remarks, Signal, Surroundings, mentions,
@@ -19,11 +19,13 @@ use crate::{
         progress::Screen,
         terminal::{Colour, Terminal},
     },
-    config::Secrets,
+    config::{Secrets, limits::LimitSetting},
+    daemon::confinement::{self, Access, Confinement, Reach},
+    dumps::Dumps,
     engine::Engine,
     grants::{ConnectGrant, Grants},
+    inspect,
     instance::StartError,
-    limits::Limits,
     manifest::CommandManifest,
     plugin::Plugin,
     reactor::{Program, WorkerHandle, abort_on_panic},
@@ -81,12 +83,29 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
 
+    /// Set a limit of the command, as memory=64MiB; repeat it for others. --help lists them
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit::Setting, hide_possible_values = true, long_help = limit::long_help())]
+    limits: Vec<LimitSetting>,
+
+    /// Write a core dump of the plugin to this folder if it breaks; it holds the plugin's memory, and so what it was told
+    #[arg(long, value_name = "DIR")]
+    coredump: Option<PathBuf>,
+
     #[command(flatten)]
     outward: Outward,
 
     /// When the plugin writes colours
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     color: Colour,
+
+    /// Whether the kernel keeps the process from files, connections and system calls that it does not need for what the arguments grant: on or off
+    #[arg(
+        long,
+        value_name = "on|off",
+        default_value = "on",
+        hide_possible_values = true
+    )]
+    confinement: Confinement,
 
     /// Show no progress, and do not say what was refused
     #[arg(long, short)]
@@ -95,7 +114,11 @@ pub(crate) struct Exec {
 
 impl Exec {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
-        let engine = Engine::new()
+        // Before there is another thread.
+        self.confine();
+        let dumps = self.coredump.as_deref().map(Dumps::open);
+        let dumps = dumps.transpose().or_mistake()?;
+        let engine = Engine::dumping(dumps.clone())
             .map_err(|error| anyhow!("{error:#}"))
             .context("setting up wasmtime")?;
         let command = self.command(&engine)?;
@@ -108,6 +131,9 @@ impl Exec {
             .build()
             .context("starting the main thread's runtime")?;
         let ended = runtime.block_on(watched(&worker, command, &screen));
+        if let Some(dumps) = dumps {
+            dumps.finish();
+        }
         match ended {
             Ok(code) => Ok(ExitCode::from(code)),
             Err(error) => {
@@ -125,6 +151,41 @@ impl Exec {
         }
     }
 
+    /// Confines the process to what the arguments grant, as far as the kernel can.
+    fn confine(&self) {
+        if self.confinement == Confinement::Off {
+            return confinement::tell_off();
+        }
+        let mut reach = Reach::default();
+        reach.allow_system();
+        reach.allow_tls(&self.outward.tls_files(), Access::Read);
+        if let Some(coredump) = &self.coredump {
+            reach.allow(coredump, Access::Write);
+        }
+        let mut words = self.command.iter();
+        let plugin = PathBuf::from(words.next().cloned().unwrap_or_default());
+        reach.allow(&plugin, Access::Read);
+        let arguments: Option<Vec<_>> = words.map(|word| word.clone().into_string().ok()).collect();
+        let arguments = arguments.unwrap_or_default();
+        // What is wrong with it is told when it is loaded.
+        let read = inspect::read(&plugin).and_then(|bytes| inspect::describe(&bytes));
+        let manifest = read.ok().and_then(|it| it.manifest);
+        let command = manifest.and_then(|it| it.command).unwrap_or_default();
+        NamedFiles::find(&command, &arguments).allow(&mut reach);
+        let mentioned = mentions::hosts(&arguments);
+        for grant in self.allow_connect.iter().chain(&mentioned) {
+            reach.allow_connect(grant);
+        }
+        let mut servers = self.outward.name_servers.clone();
+        servers.extend(system_name_servers());
+        for server in servers {
+            reach.allow_port(server.port());
+        }
+        let mut outcome = confinement::enter(reach);
+        confinement::limit_calls(&mut outcome);
+        outcome.tell();
+    }
+
     /// Checks everything that the command line says against the plugin's manifest.
     fn command(self, engine: &Engine) -> anyhow::Result<Command> {
         let mut words = self.command.into_iter();
@@ -134,7 +195,8 @@ impl Exec {
             .map(OsString::into_string)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|word| Mistake::new(format!("the argument {word:?} is not UTF-8")))?;
-        let plugin = Plugin::load(engine, &path).or_mistake()?;
+        let limits = limit::limits(&self.limits)?;
+        let plugin = Plugin::load_within(engine, &path, &limits).or_mistake()?;
         let manifest = &plugin.manifest;
         if !plugin.is_command() {
             bail!(Mistake::new(format!(
@@ -160,7 +222,6 @@ impl Exec {
         );
         let files = NamedFiles::find(declared, &arguments);
         let terminal = Terminal::of_process(self.color);
-        let limits = Limits::default();
         let surroundings = Surroundings {
             files,
             name_servers,

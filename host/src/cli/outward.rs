@@ -33,6 +33,17 @@ pub(super) struct Outward {
 }
 
 impl Outward {
+    /// Returns the files that TLS is made with.
+    pub(super) fn tls_files(&self) -> ClientTlsSettings {
+        ClientTlsSettings {
+            ca: self.tls_ca.clone(),
+            certificate: self.tls_cert.clone().map(|path| Certificate {
+                path,
+                key: self.tls_key.clone(),
+            }),
+        }
+    }
+
     /// Returns what TLS is made with.
     pub(super) fn tls_settings(self) -> ClientTlsSettings {
         ClientTlsSettings {

@@ -5,12 +5,16 @@ use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, time::Duratio
 use anyhow::bail;
 
 use crate::{
-    cli::{Mistake, outward::Outward},
-    config::{DirectoryConfig, HostConfig, ServiceConfig, service_name},
+    admin::{self, Admin, Taken},
+    cli::{Mistake, limit, outward::Outward},
+    config::{
+        DirectoryConfig, HostConfig, LEAST_MEMORY, Secret, ServiceConfig, limits::LimitSetting,
+        service_name, text::parse_size,
+    },
+    daemon::confinement::Confinement,
     endpoint::{Direction, Endpoint, EndpointError},
     files::FileGrant,
     grants::ConnectGrant,
-    limits::Limits,
     manifest::{Isolation, parse_duration, typed},
     metrics,
     serve::{self, Source},
@@ -97,6 +101,10 @@ pub(crate) struct Run {
     #[arg(long)]
     anonymous: bool,
 
+    /// Set a limit of the service, as memory=64MiB; repeat it for others. --help lists them
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit::Setting, hide_possible_values = true, long_help = limit::long_help())]
+    limits: Vec<LimitSetting>,
+
     /// How many instances there are: one per worker thread, one per service, or one per connection [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
     isolation: Option<Isolation>,
@@ -111,9 +119,45 @@ pub(crate) struct Run {
     #[arg(long, value_name = "URL", value_parser = metrics_endpoint)]
     metrics: Option<Endpoint>,
 
+    /// Write a core dump of a plugin that breaks to this folder, which must be there; the log names the file
+    ///
+    /// It holds the plugin's memory, and so what its clients said: passwords, letters, keys. Only the process's own user can read it. The newest 8 are kept, of 64 MiB together;
+    /// there is at most one in a second, and none of an instance with more than 16 MiB of memory.
+    #[arg(long, value_name = "DIR")]
+    coredump: Option<PathBuf>,
+
+    /// Where `nethost ps`, `swap` and so on find this host: the path of a UNIX socket, or tls://HOST:PORT?cert=FILE [default: $XDG_RUNTIME_DIR/nethost.sock, if it is free]
+    ///
+    /// Only this user may open the socket (mode 600; `unix:///PATH?mode=660` says otherwise).
+    #[arg(long, value_name = "PATH|URL", value_parser = Admin::endpoint)]
+    admin: Option<Endpoint>,
+
+    /// The file with the token that --admin tls:// wants of everybody
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    admin_token: Option<PathBuf>,
+
+    /// When the plugin's file changes, swap it under its open connections; a file that is not fit is told, and the old version goes on
+    #[arg(long)]
+    watch: bool,
+
     /// The service's name in the output and the log: letters, digits, `-`, `_` and `.` [default: the plugin's name]
     #[arg(long, value_parser = service_name)]
     name: Option<String>,
+
+    /// Whether the kernel keeps the process from files, connections and system calls that it does not need for what it was granted: on or off
+    ///
+    /// With Linux' Landlock and seccomp, as far as the kernel has them; what could not be applied is told in the log.
+    #[arg(
+        long,
+        value_name = "on|off",
+        default_value = "on",
+        hide_possible_values = true
+    )]
+    confinement: Confinement,
+
+    /// Bytes of memory that the host may use: over it new connections are closed and no plugin's memory grows [default: four fifths of what is free at the start]
+    #[arg(long, value_name = "BYTES", value_parser = host_memory)]
+    host_memory: Option<u64>,
 
     /// How long open connections may go on after SIGINT or SIGTERM, as 500ms, 30s, 5m
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
@@ -128,12 +172,45 @@ impl Run {
 
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let host = HostConfig {
+            admin: self.admin()?,
             workers: self.workers,
             metrics: self.metrics.clone(),
+            confinement: self.confinement,
+            memory: self.host_memory,
+            coredump: self.coredump.clone(),
             drain_timeout: self.drain_timeout,
             ..HostConfig::default()
         };
         serve::run(Source::Flags(Box::new(self.describe()?)), host)
+    }
+
+    /// Returns where the host is administered.
+    fn admin(&self) -> anyhow::Result<Option<Admin>> {
+        let Some(endpoint) = self.admin.clone() else {
+            // One that was started for a single connection is gone with it.
+            let default = if self.is_on_stdio() {
+                None
+            } else {
+                Admin::of_run()
+            };
+            if default.is_none() {
+                tracing::debug!(
+                    "not administered: there is no XDG_RUNTIME_DIR, or nothing to administer"
+                );
+            }
+            return Ok(default);
+        };
+        let token = self.admin_token.clone().map(Secret::of_file).transpose();
+        let token = token.map_err(Mistake::new)?;
+        if let Some(token) = &token {
+            admin::check_token(token.expose())
+                .map_err(|error| Mistake::new(format!("--admin-token: {error}")))?;
+        }
+        Ok(Some(Admin {
+            endpoint,
+            token,
+            taken: Taken::Fail,
+        }))
     }
 
     /// Describes the one service.
@@ -151,7 +228,8 @@ impl Run {
             name_servers: self.outward.name_servers.clone(),
             tls: self.outward.tls_settings(),
             settings: typed(&self.set),
-            limits: Limits::default(),
+            limits: limit::limits(&self.limits)?,
+            watch: self.watch,
         })
     }
 }
@@ -210,7 +288,14 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn host_memory(text: &str) -> Result<u64, String> {
+    let least = LEAST_MEMORY;
+    let wrong = || format!("expected a number of bytes from {least} on, such as 512MiB or 2GiB");
+    let bytes = parse_size(text).filter(|bytes| *bytes >= least);
+    bytes.ok_or_else(wrong)
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .map(Duration::from_nanos)
         .map_err(|error| error.to_string())

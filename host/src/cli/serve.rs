@@ -7,6 +7,7 @@ use anyhow::bail;
 use super::OrMistake as _;
 use crate::{
     config::{Config, ConfigError, HostConfig},
+    daemon::confinement::Confinement,
     serve::{self, Source},
 };
 
@@ -21,6 +22,11 @@ use crate::{
 /// `drain-timeout` is over. All others keep
 /// their connections, and load their certificates and users again. Of `[host]` only `drain-timeout` and `name-servers` change while the process runs, and other
 /// name servers restart every service. An address that becomes a wildcard on the same port, or the other way round, takes a new start.
+///
+/// On Linux the process is confined at its start, as far as the kernel can: to the files and folders that the file names (the folders of plugins, of users, of certificates and of
+/// secrets too, because what is there is replaced), to TCP connections to the ports of grants, and to the system calls that it needs. What could not be applied is
+/// told in the log. So a SIGHUP cannot add a path or a port outside of that: it is refused with what to do, and nothing changes. A granted file that was replaced, and not
+/// written to, is outside as well; grant its directory. --confinement off leaves all of that out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A file that is enough:
@@ -29,8 +35,8 @@ A file that is enough:
   name = \"irc\"
   plugin = \"plugins/irc.wasm\"
 
-nethost.example.toml in the sources explains every key. `admin` of [host] is a UNIX socket; this
-version only holds its lock PATH.lock, so that a second nethost with the same one is refused.
+nethost.example.toml in the sources explains every key. `nethost ps`, `swap`, `top` and so on need
+`admin` of [host], a UNIX socket; say where it is with their --admin, or with NETHOST_ADMIN.
 
 Examples:
   nethost serve
@@ -40,6 +46,10 @@ pub(crate) struct Serve {
     /// The config file; paths in it begin in its folder
     #[arg(value_name = "FILE", default_value = "nethost.toml")]
     file: PathBuf,
+
+    /// Whether the kernel keeps the process from all that the file does not name, as `confinement` of [host] says it
+    #[arg(long, value_name = "on|off", hide_possible_values = true)]
+    confinement: Option<Confinement>,
 
     #[arg(skip)]
     config: Option<Config>,
@@ -60,7 +70,8 @@ impl Serve {
         let Some(config) = self.config else {
             bail!("the file was not read");
         };
-        let host = config.host.clone();
+        let mut host = config.host.clone();
+        host.confinement = self.confinement.unwrap_or(host.confinement);
         let source = Source::File {
             path: self.file,
             config: Box::new(config),

@@ -5,6 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    path::Path,
 };
 
 use rustix::{
@@ -13,6 +14,7 @@ use rustix::{
 };
 
 use crate::{
+    daemon::confinement::{Access, Reach},
     files::{FileMode, HostFile},
     manifest::{CommandManifest, FileArgument},
     storage::{Opening, Slot},
@@ -49,6 +51,20 @@ impl NamedFiles {
         Self {
             reads: files(&manifest.reads),
             writes: files(&manifest.writes),
+        }
+    }
+
+    /// Adds them to what the process is confined to. One that is to be made takes its folder along.
+    pub(crate) fn allow(&self, reach: &mut Reach) {
+        for name in &self.reads {
+            reach.allow(Path::new(name), Access::Read);
+        }
+        for path in self.writes.iter().map(Path::new) {
+            let access = match path.exists() {
+                true => Access::Write,
+                false => Access::Make,
+            };
+            reach.allow(path, access);
         }
     }
 

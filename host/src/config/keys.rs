@@ -20,10 +20,14 @@ pub(super) const ROOT: &[&str] = &["host", "service"];
 pub(super) const HOST: &[&str] = &[
     "workers",
     "admin",
+    "admin-token",
     "metrics",
     "user",
     "group",
+    "coredump",
     "pid-file",
+    "confinement",
+    "memory",
     "name-servers",
     "drain-timeout",
     "log",
@@ -34,6 +38,7 @@ pub(super) const HOST: &[&str] = &[
 pub(super) const SERVICE: &[&str] = &[
     "name",
     "plugin",
+    "watch",
     "listen",
     "isolation",
     "limits",

@@ -6,13 +6,14 @@
 //! * `keys`, `limits`: every key of the file. One that is to be added goes there, into `file` and into the example; a test compares them.
 //! * `file`: the file, read into a [`Config`]. Everything that is wrong is told at once, each with its line and the mend.
 //! * `prepare`: a description compared with its plugin and with this machine, and what it takes to start the service.
+//! * `reach`: what a description needs of the machine, which the process is confined to.
 //! * `secret`: values that are not in the file.
 
 mod service;
 
 mod keys;
 
-mod limits;
+pub(crate) mod limits;
 
 mod file;
 
@@ -24,6 +25,8 @@ mod problem;
 
 pub(crate) mod prepare;
 
+pub(crate) mod reach;
+
 pub(crate) mod text;
 
 use std::{
@@ -34,6 +37,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use file::LEAST_MEMORY;
 pub use problem::{Problem, Problems, Severity};
 use reader::Span;
 pub use secret::{Secret, Secrets};
@@ -41,11 +45,8 @@ pub(crate) use service::Part;
 pub use service::{DirectoryConfig, ServiceConfig, Setting, Text};
 use text::Position;
 
-use crate::{
-    endpoint::{Endpoint, UnixEndpoint},
-    logging::LogFormat,
-    manifest::is_service_name_char,
-};
+pub use crate::daemon::confinement::Confinement;
+use crate::{admin::Admin, endpoint::Endpoint, logging::LogFormat, manifest::is_service_name_char};
 
 /// A config file, checked as far as that is possible without plugins.
 #[derive(Debug)]
@@ -64,16 +65,22 @@ pub struct Config {
 pub struct HostConfig {
     /// Worker threads. None: as many as cores.
     pub workers: Option<NonZeroUsize>,
-    /// The admin socket. None by default. This version only holds its lock: see `nethost serve --help`.
-    pub admin: Option<UnixEndpoint>,
+    /// Where the host is administered. None by default.
+    pub admin: Option<Admin>,
     /// Where metrics are served: TCP or a UNIX socket. None by default.
     pub metrics: Option<Endpoint>,
     /// Whom the process becomes once it listens. None: it stays who it is.
     pub user: Option<String>,
     /// The group that it becomes. None: the user's.
     pub group: Option<String>,
+    /// The folder for core dumps of plugins. None by default.
+    pub coredump: Option<PathBuf>,
     /// Where the process's id is written.
     pub pid_file: Option<PathBuf>,
+    /// Whether the kernel keeps the process from what it was not granted. On by default.
+    pub confinement: Confinement,
+    /// Bytes of memory that the host may use, all services together. None: four fifths of what is free when it starts.
+    pub memory: Option<u64>,
     /// How long connections may go on after a service was told to stop. Default 5 s.
     pub drain_timeout: Duration,
     /// What is logged, if the command line and RUST_LOG do not say it.
@@ -90,7 +97,10 @@ impl Default for HostConfig {
             metrics: None,
             user: None,
             group: None,
+            coredump: None,
             pid_file: None,
+            confinement: Confinement::On,
+            memory: None,
             drain_timeout: DRAIN_TIMEOUT,
             log: None,
             log_format: None,

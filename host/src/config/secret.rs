@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::files::open_regular;
+use crate::{daemon::confinement, files::open_regular};
 
 /// A text that is nobody's business: it shows where it came from.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,12 +25,18 @@ pub(super) enum Origin {
 }
 
 impl Secret {
+    /// Reads one from a file.
+    pub(crate) fn of_file(path: PathBuf) -> Result<Self, String> {
+        Self::read(Origin::File(path))
+    }
+
     /// Reads it. A file's last line end is not a part of it.
     pub(super) fn read(origin: Origin) -> Result<Self, String> {
         let content = match &origin {
-            Origin::File(path) => {
-                read_file(path).map_err(|error| format!("reading {}: {error}", path.display()))?
-            }
+            Origin::File(path) => read_file(path).map_err(|error| {
+                let hint = confinement::hint(path, &error);
+                format!("reading {}: {error}{hint}", path.display())
+            })?,
             Origin::Environment(name) => env::var(name).map_err(|error| match error {
                 env::VarError::NotPresent => {
                     format!("the environment has no variable `{name}`")
@@ -50,6 +56,14 @@ impl Secret {
         };
         let mode = fs::metadata(path).ok()?.mode() & 0o777;
         (mode & 0o077 != 0).then_some((path, mode))
+    }
+
+    /// Returns the file that it is in.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::File(path) => Some(path),
+            Origin::Environment(_) => None,
+        }
     }
 
     /// Returns the text itself.

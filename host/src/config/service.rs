@@ -1,6 +1,11 @@
 //! What a service is told: the same description from the flags of `nethost run` and from a file.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use super::secret::{Secret, Secrets};
 use crate::{
@@ -37,6 +42,8 @@ pub struct ServiceConfig {
     pub limits: Limits,
     /// Who is asked for names. Empty: the servers of the system.
     pub name_servers: Vec<SocketAddr>,
+    /// Whether the plugin is swapped when its file changes.
+    pub watch: bool,
 }
 
 /// A directory that a service may use.
@@ -89,20 +96,34 @@ impl ServiceConfig {
             settings: BTreeMap::new(),
             limits: Limits::default(),
             name_servers: Vec::new(),
+            watch: false,
         }
     }
 
     /// Returns the secrets among the settings.
     pub(crate) fn secrets(&self) -> Secrets {
-        let texts = self.settings.values().flat_map(|setting| match setting {
-            Setting::Text(text) => std::slice::from_ref(text),
-            Setting::List(texts) => texts,
-            Setting::Typed(_) | Setting::Integer(_) | Setting::Boolean(_) => &[],
+        Secrets::of(self.each_secret().map(|(_, secret)| secret))
+    }
+
+    /// Returns the files that secrets are in, with the settings' keys.
+    pub(super) fn secret_files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.each_secret()
+            .filter_map(|(key, secret)| Some((key, secret.file()?)))
+    }
+
+    fn each_secret(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        let texts = self.settings.iter().flat_map(|(key, setting)| {
+            let texts = match setting {
+                Setting::Text(text) => std::slice::from_ref(text),
+                Setting::List(texts) => texts,
+                Setting::Typed(_) | Setting::Integer(_) | Setting::Boolean(_) => &[],
+            };
+            texts.iter().map(move |text| (key.as_str(), text))
         });
-        Secrets::of(texts.filter_map(|text| match text {
-            Text::Secret(secret) => Some(secret),
+        texts.filter_map(|(key, text)| match text {
+            Text::Secret(secret) => Some((key, secret)),
             Text::Plain(_) => None,
-        }))
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a service manager and an operator expect of a process that serves: it says when it is ready, gives up root, can be found by its pid, and
-//! takes as many descriptors as it is allowed.
+//! takes as many descriptors as it is allowed; and the kernel keeps it from all that it does not need.
+
+pub(crate) mod confinement;
 
 pub(crate) mod identity;
 

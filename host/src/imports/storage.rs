@@ -12,7 +12,7 @@ use crate::{
     files::{HostFile, Lock},
     instance::State,
     metrics::meters::Limit,
-    reactor::{Change, ErrorKind, Found, OperationError},
+    reactor::{self, Change, ErrorKind, Found, OperationError},
     storage::{Directory, Entry, Kind, Metadata, Opening},
 };
 
@@ -27,8 +27,8 @@ impl Host for State {
             self.holdings.meters().limits.count(Limit::OpenFiles);
             return Ok(Err(too_many("files", limit)));
         }
-        let index = self.files.insert(file.clone());
-        Ok(Ok(Resource::new_own(u32::try_from(index)?)))
+        let (id, file) = (self.holdings.next_id(), file.clone());
+        Ok(Ok(self.own_file(id, file)?))
     }
 
     fn named_directory(
@@ -56,8 +56,16 @@ impl Host for State {
         let Some(file) = file else {
             return Ok(None);
         };
-        let index = self.files.insert(file);
-        Ok(Some(Resource::new_own(u32::try_from(index)?)))
+        let id = self.holdings.next_id();
+        Ok(Some(self.own_file(id, file)?))
+    }
+
+    fn adopt_file(&mut self, id: Id) -> wasmtime::Result<Option<Resource<HostFile>>> {
+        let id = reactor::Id(id);
+        match self.adoptable.remove(&id) {
+            Some(file) => Ok(Some(self.own_file(id, file)?)),
+            None => Ok(None),
+        }
     }
 
     fn take_metadata(&mut self, id: Id) -> wasmtime::Result<Option<WitMetadata>> {
@@ -80,6 +88,10 @@ impl Host for State {
 }
 
 impl FileMethods for State {
+    fn id(&mut self, handle: Resource<HostFile>) -> wasmtime::Result<Id> {
+        Ok(self.file_id(&handle)?.0)
+    }
+
     fn size(&mut self, handle: Resource<HostFile>) -> wasmtime::Result<Result<u64, Error>> {
         let size = self.file(&handle)?.size();
         Ok(size.map_err(|error| convert::error(error.into())))
@@ -253,9 +265,10 @@ impl State {
 }
 
 fn not_granted(what: &str, name: &str, flag: &str) -> Error {
+    let shown: String = name.chars().take(LONGEST_SHOWN).collect();
     let message = format!(
         "no {what} is granted as `{}`; the operator may grant one with {flag}",
-        name.escape_debug()
+        shown.escape_debug()
     );
     convert::error(OperationError::new(ErrorKind::Denied, message))
 }
@@ -295,3 +308,6 @@ fn convert_metadata(metadata: Metadata) -> WitMetadata {
         number: metadata.number,
     }
 }
+
+/// Characters of a name that an error quotes.
+const LONGEST_SHOWN: usize = 100;

@@ -3,9 +3,11 @@
 mod command;
 mod limiter;
 mod staging;
+mod swap;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -15,6 +17,7 @@ use limiter::Limiter;
 use rustix::time::{ClockId, clock_gettime};
 use slab::Slab;
 pub(crate) use staging::Staging;
+pub(crate) use swap::{Followed, Restored, Sessions};
 use thiserror::Error;
 use wasmtime::{
     Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace, component::ResourceAny,
@@ -24,11 +27,12 @@ use crate::{
     bindings::{
         exports::nethost::plugin::{
             command_handler, datagram_handler, deferred_handler, handler, session_swap_handler,
-            swap_handler, swap_handler::Refusal,
+            swap_handler,
         },
         nethost::plugin::datagram,
     },
     command::{End, progress::Bar},
+    dumps::Dumped,
     files::HostFile,
     imports::{
         convert,
@@ -78,7 +82,9 @@ pub(crate) struct State {
     /// What the guest's `group` handles mean.
     pub(crate) groups: Slab<Rc<Group>>,
     /// What the guest's `file` handles mean.
-    pub(crate) files: Slab<HostFile>,
+    pub(crate) files: Slab<(Id, HostFile)>,
+    /// While it restores: files of the version before.
+    pub(crate) adoptable: HashMap<Id, HostFile>,
     /// What the guest's `directory` handles mean.
     pub(crate) directories: Slab<Directory>,
     /// What the guest's `socket` handles mean.
@@ -95,6 +101,13 @@ pub(crate) struct State {
     pub(crate) staging: Staging,
     limiter: Limiter,
     budget: Budget,
+}
+
+impl State {
+    /// Returns the bytes of all linear memories.
+    pub(crate) fn memory(&self) -> usize {
+        self.limiter.memory()
+    }
 }
 
 /// Processor time that the current call has left.
@@ -147,6 +160,17 @@ pub enum StartError {
     /// It is busy; trying again may help.
     #[error("busy")]
     Busy,
+    /// It has more state than the host holds.
+    #[error("its state has more than {most} bytes (the limit `memory`): {bytes}")]
+    TooBig {
+        /// What was saved up to then.
+        bytes: u64,
+        /// What may be.
+        most: usize,
+    },
+    /// Moving it would have kept its connections waiting for too long.
+    #[error("moving its state took too long")]
+    TookTooLong,
 }
 
 impl Instance {
@@ -208,6 +232,7 @@ impl Instance {
             connections: Slab::new(),
             groups: Slab::new(),
             files: Slab::new(),
+            adoptable: HashMap::new(),
             directories: Slab::new(),
             sockets: Slab::new(),
             bars: Slab::new(),
@@ -217,7 +242,7 @@ impl Instance {
             staging,
             limiter: Limiter::new(limits),
             budget: Budget {
-                time: limits.setup_time,
+                time: holdings.setup_time(),
                 since: None,
             },
         };
@@ -227,14 +252,18 @@ impl Instance {
         holdings.meters().end(timing);
         let (handler, deferred_handler, datagram_handler, command_handler, swap) =
             loaded.map_err(|error| {
-                let fault = Fault::of(&error, limits.setup_time);
+                let fault = Fault::of(&error, holdings.setup_time());
+                let broken = Broken {
+                    dumped: dump(&plugin, &mut store, &error),
+                    error: &error,
+                };
                 log_fault(
                     &plugin,
                     &holdings,
                     Call::Instantiation,
                     None,
                     &fault,
-                    Some(&error),
+                    Some(broken),
                 );
                 StartError::Broken {
                     call: Call::Instantiation.name(),
@@ -257,7 +286,7 @@ impl Instance {
             packets: RefCell::default(),
             table,
         });
-        instance.setup(Call::Configure, |store| {
+        instance.setup(Call::Configure, None, |store| {
             instance.handler.call_configure(store, config)
         })?;
         instance.holdings.meters().instances_made.add(1);
@@ -358,6 +387,8 @@ impl Instance {
         let timing = self.holdings.meters().begin(name);
         let result = call(&mut store);
         self.holdings.meters().end(timing);
+        let failed = result.as_ref().err();
+        let dumped = failed.and_then(|error| dump(&self.plugin, &mut store, error));
         drop(store);
         self.holdings.enter(outer);
         self.calling.set(false);
@@ -371,7 +402,10 @@ impl Instance {
                 name,
                 context,
                 &fault,
-                Some(&error),
+                Some(Broken {
+                    error: &error,
+                    dumped,
+                }),
             );
             fault
         })
@@ -388,7 +422,9 @@ impl Instance {
         match self.call(name, connection, time, call) {
             Ok(value) => Some(value),
             Err(fault) => {
-                self.holdings.fail();
+                self.holdings
+                    .note_fault(log::escape(&format!("{} {fault}", name.name())));
+                self.holdings.broke(self);
                 if let Some(console) = self.holdings.console() {
                     console.finish(End::Failed(format!("{} {fault}", name.name())));
                 }
@@ -401,10 +437,11 @@ impl Instance {
     fn setup<T>(
         &self,
         name: Call,
+        connection: Option<&Rc<Connection>>,
         call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<T, StartError> {
-        let time = self.holdings.program().limits.setup_time;
-        match self.call(name, None, time, call) {
+        let time = self.holdings.setup_time();
+        match self.call(name, connection, time, call) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(message)) => Err(StartError::Refused {
                 call: name.name(),
@@ -562,147 +599,6 @@ impl Handler for Instance {
     }
 }
 
-// Swapping.
-impl Instance {
-    /// Returns the state formats that the plugin can read and write, best first; none if it cannot be swapped.
-    pub fn formats(&self) -> Result<Vec<String>, StartError> {
-        let Some((shared, _)) = &self.swap else {
-            return Ok(Vec::new());
-        };
-        self.setup(Call::Formats, |store| shared.call_formats(store).map(Ok))
-    }
-
-    /// Takes the shared state over from the old instance, then every session, and the sockets of the configuration. Neither instance has
-    /// changed anything yet when it returns.
-    pub fn restore_from(&self, old: &Self, format: &str) -> Result<Restored, StartError> {
-        let (Some((old_shared, old_sessions)), Some((shared, sessions))) = (&old.swap, &self.swap)
-        else {
-            return Err(StartError::Refused {
-                call: "formats",
-                message: "the plugin cannot be swapped".to_owned(),
-            });
-        };
-        let state = saved(old.setup(Call::Save, |store| {
-            old.lift_state(store, |store| old_shared.call_save(store, format))
-        })?)?;
-        self.setup(Call::Restore, |store| {
-            shared.call_restore(store, format, &state)
-        })?;
-        let mut restored = Restored::default();
-        for connection in self.holdings.connections() {
-            let Some(session) = connection.session().and_then(|key| old.session(key)) else {
-                continue;
-            };
-            let state = saved(old.setup(Call::SaveSession, |store| {
-                old.lift_state(store, |store| {
-                    old_sessions.call_save_session(store, session, format)
-                })
-            })?)?;
-            let session = self.setup(Call::RestoreSession, |store| {
-                let handle = store.data_mut().own(&connection);
-                sessions.call_restore_session(store, handle, format, &state)
-            })?;
-            restored.sessions.push((connection, self.keep(session)));
-        }
-        for socket in self.holdings.sockets() {
-            if socket.is_ended() || !matches!(socket.origin(), Origin::Configured(_)) {
-                continue;
-            }
-            let Some(handler) = &self.datagram_handler else {
-                return Err(StartError::Refused {
-                    call: "swap",
-                    message: "it exports no `datagram-handler`, and the service has a UDP listener"
-                        .to_owned(),
-                });
-            };
-            let endpoint = self.setup(Call::EndpointConstructor, |store| {
-                let handle = store.data_mut().own_socket(&socket);
-                let origin = convert::origin(socket.origin());
-                let endpoint = handler.endpoint().call_constructor(store, handle, &origin);
-                endpoint.map(Ok)
-            })?;
-            restored
-                .endpoints
-                .push((socket, self.keep_endpoint(endpoint)));
-        }
-        Ok(restored)
-    }
-
-    /// Makes this the instance of its connections and sockets, and lets out what was held since [`Self::stage`].
-    pub fn commit(self: &Rc<Self>, restored: Restored) {
-        let connections = self.holdings.connections();
-        let had_session: Vec<_> = connections
-            .into_iter()
-            .filter(|connection| connection.session().is_some())
-            .collect();
-        // The old version's keys mean nothing here.
-        for connection in &had_session {
-            connection.set_session(None);
-        }
-        for (connection, session) in restored.sessions {
-            connection.set_session(Some(session));
-        }
-        for connection in had_session {
-            if connection.session().is_none() {
-                connection.end(CloseReason::Trapped);
-            }
-        }
-        for socket in self.holdings.sockets() {
-            socket.set_endpoint(None);
-        }
-        for (socket, endpoint) in restored.endpoints {
-            socket.set_endpoint(Some(endpoint));
-        }
-        for socket in self.holdings.sockets() {
-            if socket.endpoint().is_none() {
-                socket.end(CloseReason::Trapped);
-            }
-        }
-        self.holdings.meters().swaps.add(1);
-        self.holdings.set_handler(self.clone());
-        self.store.borrow_mut().data_mut().release();
-    }
-}
-
-impl Instance {
-    /// Calls for a state, which may be as large as the memory that it was in.
-    fn lift_state<T>(
-        &self,
-        store: &mut Store<State>,
-        call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
-    ) -> wasmtime::Result<Result<T, String>> {
-        let limits = &self.holdings.program().limits;
-        store.set_hostcall_fuel(limits.memory);
-        let state = call(store);
-        store.set_hostcall_fuel(limits.hostcall_bytes);
-        state.map(Ok)
-    }
-}
-
-/// What a new instance made: sessions from the state of an old one's, and endpoints for the sockets of the configuration.
-#[derive(Debug, Default)]
-pub struct Restored {
-    sessions: Vec<(Rc<Connection>, SessionKey)>,
-    endpoints: Vec<(Rc<Socket>, EndpointKey)>,
-}
-
-impl Restored {
-    /// Returns how many sessions there are.
-    pub fn session_count(&self) -> usize {
-        self.sessions.len()
-    }
-}
-
-fn saved(state: Result<Vec<u8>, Refusal>) -> Result<Vec<u8>, StartError> {
-    state.map_err(|refusal| match refusal {
-        Refusal::Busy => StartError::Busy,
-        Refusal::Failed(message) => StartError::Refused {
-            call: "save",
-            message: log::escape(&message),
-        },
-    })
-}
-
 fn new_store(plugin: &Plugin, limits: &Limits, state: State) -> Store<State> {
     let mut store = Store::new(plugin.pre.engine(), state);
     store.limiter(|state| &mut state.limiter);
@@ -711,7 +607,7 @@ fn new_store(plugin: &Plugin, limits: &Limits, state: State) -> Store<State> {
         limits
             .connections
             .saturating_mul(HANDLES_PER_CONNECTION)
-            .saturating_add(SPARE_HANDLES),
+            .saturating_add(limits.handles),
     );
     store.epoch_deadline_callback(|mut store| check_budget(&mut store));
     store.set_epoch_deadline(1);
@@ -733,14 +629,27 @@ fn check_budget(store: &mut StoreContextMut<'_, State>) -> wasmtime::Result<Upda
     Ok(UpdateDeadline::Continue(1))
 }
 
+/// What wasmtime tells of a call that failed.
+struct Broken<'a> {
+    error: &'a wasmtime::Error,
+    dumped: Option<Dumped>,
+}
+
+fn dump(plugin: &Plugin, store: &mut Store<State>, error: &wasmtime::Error) -> Option<Dumped> {
+    let dumps = plugin.dumps.as_ref()?;
+    dumps.take(&plugin.manifest, store, error)
+}
+
 fn log_fault(
     plugin: &Plugin,
     holdings: &Holdings,
     call: Call,
     connection: Option<&Connection>,
     fault: &Fault,
-    error: Option<&wasmtime::Error>,
+    broken: Option<Broken<'_>>,
 ) {
+    let error = broken.as_ref().map(|broken| broken.error);
+    let coredump = broken.as_ref().and_then(|broken| broken.dumped.as_ref());
     let backtrace = error.and_then(|error| error.downcast_ref::<WasmBacktrace>());
     let backtrace = backtrace.map(|backtrace| {
         let frames = backtrace.frames().iter();
@@ -761,6 +670,7 @@ fn log_fault(
         connection = connection.map(|connection| connection.id().0),
         peer = connection.map(|connection| connection.peer().to_string()),
         backtrace,
+        coredump = coredump.map(tracing::field::display),
         connections = holdings.connection_count(),
         "{} {fault}; this instance ends",
         call.name()
@@ -808,6 +718,3 @@ impl std::fmt::Debug for Instance {
 
 /// A connection's handle and its session's.
 const HANDLES_PER_CONNECTION: usize = 2;
-
-/// Handles for groups, and for what is on its way between guest and host.
-const SPARE_HANDLES: usize = 20_000;

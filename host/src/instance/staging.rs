@@ -7,7 +7,7 @@ use wasmtime::component::Resource;
 use super::State;
 use crate::{
     files::HostFile,
-    reactor::{Connection, Group, Holdings, Socket},
+    reactor::{Connection, Group, Holdings, Id, Socket},
     storage::Directory,
 };
 
@@ -82,6 +82,25 @@ impl State {
         usize::try_from(handle.rep())
             .ok()
             .and_then(|index| self.files.get(index))
+            .map(|(_, file)| file)
+            .ok_or_else(|| wasmtime::format_err!("a file handle that the host never gave"))
+    }
+
+    /// Makes a handle of an open file for the guest to own.
+    pub(crate) fn own_file(
+        &mut self,
+        id: Id,
+        file: HostFile,
+    ) -> wasmtime::Result<Resource<HostFile>> {
+        let index = self.files.insert((id, file));
+        Ok(Resource::new_own(u32::try_from(index)?))
+    }
+
+    /// Returns the id of the file that a handle means.
+    pub(crate) fn file_id(&self, handle: &Resource<HostFile>) -> wasmtime::Result<Id> {
+        let index = usize::try_from(handle.rep())?;
+        let file = self.files.get(index);
+        file.map(|(id, _)| *id)
             .ok_or_else(|| wasmtime::format_err!("a file handle that the host never gave"))
     }
 
@@ -107,7 +126,13 @@ impl State {
                 if effects.len() >= MOST_EFFECTS || *bytes > MOST_BYTES {
                     wasmtime::bail!("it did too much before it was in charge");
                 }
-                effects.push(Box::new(effect));
+                // What is started is the session's in whose call it was started, now as well as later.
+                let owner = self.holdings.entered();
+                effects.push(Box::new(move |holdings| {
+                    let outer = holdings.enter(owner);
+                    effect(holdings);
+                    holdings.enter(outer);
+                }));
             }
         }
         Ok(())

@@ -7,6 +7,7 @@
 //! description = "An IRC server"
 //! listen = ["tcp://127.0.0.1:6667"]
 //! isolation = ["service"]           # kinds it permits, the default first
+//! independent-sessions = false      # whether one that is busy at a swap may stay behind while the others move
 //!
 //! [grants]
 //! connect = "to dial the upstream"  # what it asks for, and why: connect, users, anonymous
@@ -67,6 +68,8 @@ pub struct Manifest {
     pub listen: Vec<String>,
     /// The kinds of isolation that it permits, the default first. Never empty.
     pub isolation: Vec<Isolation>,
+    /// Whether its sessions have nothing in common, so that at a swap one that is busy stays with the old version for a while, and the others move.
+    pub independent_sessions: bool,
     /// What it asks for beyond its connections, and why.
     pub grants: BTreeMap<String, String>,
     /// The directories that it asks for, by the names that it knows them by.
@@ -104,6 +107,7 @@ impl Manifest {
             description: None,
             listen: Vec::new(),
             isolation: vec![Isolation::Worker],
+            independent_sessions: false,
             grants: BTreeMap::new(),
             directories: BTreeMap::new(),
             command: None,
@@ -488,6 +492,8 @@ struct RawPlugin {
     listen: Vec<String>,
     #[serde(default)]
     isolation: Vec<Isolation>,
+    #[serde(default, rename = "independent-sessions")]
+    independent_sessions: bool,
 }
 
 /// The grants that this host knows; a field each, so that a misspelling is refused.
@@ -521,6 +527,7 @@ impl RawManifest {
             description,
             listen,
             mut isolation,
+            independent_sessions,
         } = self.plugin;
         check_name("plugin.name", &name)?;
         if let Err(error) = semver::Version::parse(&version) {
@@ -557,6 +564,7 @@ impl RawManifest {
             description,
             listen,
             isolation,
+            independent_sessions,
             grants,
             directories,
             command,

@@ -71,6 +71,15 @@ impl Services<'_> {
         for view in self.views {
             samples.sample(&[("service", &view.name)], u64::from(view.is_listening));
         }
+        let mut samples = self.text.family(
+            "nethost_service_degraded",
+            "gauge",
+            "Workers on which the service has no instance, because the last ones broke or could not be made. Connections are closed there at once until the next try.",
+        );
+        for view in self.views {
+            let notices = view.meters.iter().filter(|it| it.notice.is_set());
+            samples.sample(&[("service", &view.name)], notices.count());
+        }
         self.gauge("nethost_connections", "Open connections.", |sample| {
             sample.connections
         });
@@ -231,10 +240,47 @@ impl Services<'_> {
             |meters| meters.instances_made.value(),
         );
         self.counter(
+            "nethost_instances_failed_total",
+            "Instances that broke, or could not be made.",
+            Meters::failures,
+        );
+        self.counter(
             "nethost_instance_swaps_total",
             "Instances that a new version took over.",
             |meters| meters.swaps.value(),
         );
+        self.counter(
+            "nethost_instance_swaps_undone_total",
+            "New versions' instances that broke on probation, and gave way to the version before.",
+            |meters| meters.swaps_undone.value(),
+        );
+        self.by_label(
+            "nethost_swap_sessions_total",
+            "Sessions at swaps: moved at once, left behind for a while, or refused to move.",
+            "result",
+            |meters| {
+                vec![
+                    ("moved", meters.swap_moved.value()),
+                    ("left behind", meters.swap_left_behind.value()),
+                    ("refused", meters.swap_refused.value()),
+                ]
+            },
+        );
+        self.counter(
+            "nethost_swap_state_bytes_total",
+            "Bytes of state that were saved and restored.",
+            |meters| meters.swap_state_bytes.value(),
+        );
+        let mut samples = self.text.family(
+            "nethost_swap_pause_seconds_total",
+            "counter",
+            "Time that workers stood still for swaps.",
+        );
+        for view in self.views {
+            let pauses = view.meters.iter();
+            let pauses = pauses.map(|it| it.swap_pause_nanoseconds.value());
+            samples.sample(&[("service", &view.name)], seconds(pauses.sum()));
+        }
     }
 
     fn holdings(&mut self) {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::{health::Notice, spread::Spread};
 use crate::reactor::{CloseReason, ErrorKind};
 
 /// A number that only grows. One thread adds, which costs no more than adding to a plain number; every thread may read.
@@ -202,6 +203,8 @@ label! {
         Draining = "draining",
         /// The instance broke.
         Trapped = "trapped",
+        /// An operator closed it.
+        Kicked = "kicked",
     }
 }
 
@@ -217,6 +220,7 @@ impl From<&CloseReason> for Closed {
             CloseReason::Tls(_) => Self::Tls,
             CloseReason::Draining => Self::Draining,
             CloseReason::Trapped => Self::Trapped,
+            CloseReason::Kicked => Self::Kicked,
         }
     }
 }
@@ -244,6 +248,8 @@ label! {
         Connections = "connections",
         /// Connections of one peer, or of its network.
         ConnectionsOfPeer = "connections-per-peer",
+        /// Memory of the host.
+        HostMemory = "host-memory",
         /// Memory or tables of an instance.
         Memory = "memory",
         /// Processor time of a call.
@@ -256,6 +262,12 @@ label! {
         HandshakeTime = "handshake-time",
         /// Operations in flight.
         Operations = "operations",
+        /// Timers.
+        Timers = "timers",
+        /// Outbound connections that are being made.
+        Connects = "connects",
+        /// Outbound connections in a second.
+        ConnectRate = "connect-rate",
         /// Memberships in groups.
         Memberships = "memberships",
         /// Open files and directories.
@@ -354,6 +366,8 @@ pub struct Meters {
     call_nanoseconds: Counters<Call, { Call::NAMES.len() }>,
     /// By the bucket; the last is above all bounds.
     call_times: [Counter; CALL_TIMES.len() + 1],
+    /// The same, finer: for quantiles.
+    pub(crate) call_spread: Spread,
     lots: Counter,
     pub(crate) datagrams: Counters<Datagram, { Datagram::NAMES.len() }>,
     pub(crate) refused: Counters<Refused, { Refused::NAMES.len() }>,
@@ -364,6 +378,17 @@ pub struct Meters {
     pub(crate) logins: Counters<Login, { Login::NAMES.len() }>,
     pub(crate) instances_made: Counter,
     pub(crate) swaps: Counter,
+    /// New versions that broke on probation.
+    pub(crate) swaps_undone: Counter,
+    pub(crate) swap_moved: Counter,
+    pub(crate) swap_refused: Counter,
+    pub(crate) swap_left_behind: Counter,
+    pub(crate) swap_state_bytes: Counter,
+    pub(crate) swap_pause_nanoseconds: Counter,
+    /// Instances that could not be made because the plugin refused.
+    pub(crate) refusals: Counter,
+    /// Why the service has no instance on the worker, if it has none.
+    pub(crate) notice: Notice,
     /// Values of a plugin's metrics that are not numbers to sum, or would take a sum back.
     pub(crate) values_ignored: Counter,
 }
@@ -409,6 +434,7 @@ impl Meters {
         if let Some(counter) = self.call_times.get(bucket) {
             counter.add(weight);
         }
+        self.call_spread.count(nanoseconds, weight);
     }
 
     /// The next number of Knuth's linear congruential generator, whose high bits are good enough to draw lots.
@@ -429,6 +455,7 @@ impl Meters {
             calls,
             call_nanoseconds,
             call_times,
+            call_spread,
             // No count, but where the generator is.
             lots: _,
             datagrams,
@@ -440,6 +467,15 @@ impl Meters {
             logins,
             instances_made,
             swaps,
+            swaps_undone,
+            swap_moved,
+            swap_refused,
+            swap_left_behind,
+            swap_state_bytes,
+            swap_pause_nanoseconds,
+            refusals,
+            // Who is gone waits for no instance.
+            notice: _,
             values_ignored,
         } = other;
         self.received.add(received.value());
@@ -449,6 +485,7 @@ impl Meters {
         for (counter, other) in self.call_times.iter().zip(call_times) {
             counter.add(other.value());
         }
+        self.call_spread.absorb(call_spread);
         self.datagrams.absorb(datagrams);
         self.refused.absorb(refused);
         self.closed.absorb(closed);
@@ -458,7 +495,21 @@ impl Meters {
         self.logins.absorb(logins);
         self.instances_made.add(instances_made.value());
         self.swaps.add(swaps.value());
+        self.swaps_undone.add(swaps_undone.value());
+        self.swap_moved.add(swap_moved.value());
+        self.swap_refused.add(swap_refused.value());
+        self.swap_left_behind.add(swap_left_behind.value());
+        self.swap_state_bytes.add(swap_state_bytes.value());
+        self.swap_pause_nanoseconds
+            .add(swap_pause_nanoseconds.value());
+        self.refusals.add(refusals.value());
         self.values_ignored.add(values_ignored.value());
+    }
+
+    /// Returns how many instances broke or could not be made.
+    pub(crate) fn failures(&self) -> u64 {
+        let broken: u64 = self.traps.values().map(|(_, count)| count).sum();
+        broken.saturating_add(self.refusals.value())
     }
 
     /// Returns the time in the guest by the kind of call.

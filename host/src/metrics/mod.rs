@@ -15,6 +15,12 @@ pub mod parts;
 
 pub mod registry;
 
+pub mod health;
+
+pub(crate) mod overview;
+
+pub(crate) mod spread;
+
 mod retired;
 
 mod merge;

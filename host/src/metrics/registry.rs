@@ -9,6 +9,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     families,
+    health::{Health, State},
     merge::Admitted,
     meters::Meters,
     plugin::Snapshot,
@@ -134,6 +135,10 @@ impl Entry {
         lock(&self.phase).0
     }
 
+    fn state(&self) -> State {
+        State::of(self.meters.iter().map(|(_, meters)| &meters.notice))
+    }
+
     /// Returns what is true on a worker: what the service left there, or what the worker said last.
     fn sample(&self, worker: usize, told: Option<&Samples>) -> Option<Sample> {
         let last = lock(&self.last);
@@ -216,10 +221,11 @@ impl Registry {
     }
 
     /// Returns whether the host serves and all of its services listen, and a line for each. One that drains while the others listen was taken out on purpose,
-    /// and one that starts while another of its name listens keeps nobody waiting.
+    /// and one that starts while another of its name listens keeps nobody waiting. One whose plugin breaks again and again says so in its line; only if there is no
+    /// other, and no worker where it has an instance, would whoever is sent here come in vain.
     pub fn readiness(&self) -> (Readiness, Vec<String>) {
         let phase = *lock(&self.phase);
-        let mut starting = 0;
+        let (mut starting, mut takes_connections) = (0, false);
         let mut lines = Vec::new();
         let services = lock(&self.services);
         let listening = services
@@ -231,10 +237,16 @@ impl Registry {
             if *own == Phase::Starting && !listening.contains(&&entry.name) {
                 starting += 1;
             }
+            let state = entry.state();
+            takes_connections |= *own == Phase::Serving && !state.is_down();
             let urls: Vec<_> = urls.iter().map(|url| format!(" {url}")).collect();
-            lines.push(format!("{} {}{}", entry.name, own.name(), urls.concat()));
+            let mut line = format!("{} {}{}", entry.name, own.name(), urls.concat());
+            if let State::Degraded(degraded) = &state {
+                line += &format!(", {degraded}");
+            }
+            lines.push(line);
         }
-        let ready = phase == Phase::Serving && !listening.is_empty() && starting == 0;
+        let ready = phase == Phase::Serving && takes_connections && starting == 0;
         if phase != Phase::Serving {
             lines.insert(0, phase.name().to_owned());
         }
@@ -258,7 +270,12 @@ impl Registry {
         answered
     }
 
-    fn views(&self) -> Vec<View> {
+    /// Asks all workers, as a scrape does.
+    pub(super) async fn ask_for_scrape(&self) {
+        self.ask(SCRAPE_TIME).await;
+    }
+
+    pub(super) fn views(&self) -> Vec<View> {
         let samples: Vec<_> = self
             .probes
             .iter()
@@ -314,6 +331,15 @@ impl Registration {
     /// The service listens here.
     pub(crate) fn listens(&self, urls: &[Arc<str>]) {
         *lock(&self.entry.phase) = (Phase::Serving, urls.to_vec());
+    }
+
+    /// Returns how the service fares.
+    pub(crate) fn health(&self) -> Health {
+        let meters = self.entry.meters.iter().map(|(_, meters)| meters);
+        Health {
+            failures: meters.map(|meters| meters.failures()).sum(),
+            state: self.entry.state(),
+        }
     }
 
     /// The service has left a worker, where this is what it counted.

@@ -81,9 +81,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for member in self.members.get_mut().list.drain(..) {
+        let members = std::mem::take(&mut self.members.get_mut().list);
+        for member in members {
             member.left_group();
-            member.forget_dropped_groups();
+            member.left(self);
         }
     }
 }

@@ -1,12 +1,27 @@
 //! Listeners: sockets that connections are accepted on.
 
-use std::{io, os::unix::net::UnixListener as StdUnixListener, rc::Rc, time::Duration};
+use std::{
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+        unix::net::UnixListener as StdUnixListener,
+    },
+    rc::Rc,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    io::fcntl_dupfd_cloexec,
+    process::{Resource, getrlimit},
+};
 
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::watch,
 };
 
+use super::turns::Lane;
 use crate::{
     endpoint::{StreamOptions, Switch},
     transport::{Address, Transport, tcp, unix},
@@ -45,23 +60,34 @@ impl Acceptor {
 
     /// Accepts until told to stop; then what already waits in the queue, and closes. A client is never reset by a drain.
     ///
-    /// `pause` says after each how long to wait for the next one.
+    /// `pause` says after each how long to wait for the next one, which is accepted when the service has its turn in `lane`.
     pub(crate) async fn run(
         self,
         mut stop: watch::Receiver<bool>,
         pause: impl Fn() -> Option<Duration>,
+        lane: Rc<Lane>,
         take: Rc<dyn Fn(Accepted)>,
     ) {
-        let mut failing = false;
+        let mut complaint = Complaint::default();
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept() => accepted,
+                // What was accepted is taken at once: this task may be ended while it waits.
+                accepted = async {
+                    lane.turn().await;
+                    self.accept().await
+                } => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             match accepted {
                 Ok(accepted) => {
-                    failing = false;
                     take(accepted);
+                    while is_short_of_descriptors(self.as_fd()) && !*stop.borrow() {
+                        complaint.tell("almost as many descriptors are open as may be (ulimit -n, LimitNOFILE=)");
+                        tokio::select! {
+                            () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                            _ = stop.wait_for(|stop| *stop) => {}
+                        }
+                    }
                     if let Some(pause) = pause() {
                         tokio::select! {
                             () = tokio::time::sleep(pause) => {}
@@ -71,10 +97,7 @@ impl Acceptor {
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
-                    if !failing {
-                        tracing::warn!(%error, "accepting is paused; connections wait in the kernel");
-                    }
-                    failing = true;
+                    complaint.tell(&error.to_string());
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -89,6 +112,7 @@ impl Acceptor {
         };
         // A flood of connections must not keep a drain from ending.
         for _ in 0..MOST_WAITING {
+            lane.turn().await;
             match waiting() {
                 Ok(accepted) => take(accepted),
                 Err(error) if is_the_peers(&error) => {}
@@ -98,6 +122,13 @@ impl Acceptor {
                     break;
                 }
             }
+        }
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp { socket, .. } => socket.as_fd(),
+            Self::Unix { socket } => socket.as_fd(),
         }
     }
 
@@ -159,6 +190,43 @@ impl Acceptor {
         Ok((Transport::Unix(stream), addresses))
     }
 }
+
+/// What is wrong with accepting, which is said now and then.
+#[derive(Debug, Default)]
+struct Complaint(Option<Instant>);
+
+impl Complaint {
+    fn tell(&mut self, why: &str) {
+        let now = Instant::now();
+        if self.0.is_none_or(|told| now - told >= COMPLAINTS_EVERY) {
+            self.0 = Some(now);
+            tracing::warn!(
+                "accepting is paused, and connections wait in the kernel: {why}; not said again for a minute"
+            );
+        }
+    }
+}
+
+/// Returns whether the descriptors that are left are for the connections that are there already: for what their plugins open, for files that are loaded again, for
+/// who asks for metrics. The kernel gives the lowest number that is free, so a duplicate tells.
+fn is_short_of_descriptors(any: BorrowedFd<'_>) -> bool {
+    static CEILING: OnceLock<i32> = OnceLock::new();
+    let ceiling = *CEILING.get_or_init(|| {
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let kept = (most / 8).min(DESCRIPTORS_KEPT);
+        i32::try_from(most - kept).unwrap_or(i32::MAX)
+    });
+    match fcntl_dupfd_cloexec(any, 0) {
+        Ok(duplicate) => duplicate.as_raw_fd() >= ceiling,
+        Err(_) => true,
+    }
+}
+
+/// Descriptors that are not for new connections: 64, or an eighth if that is less.
+const DESCRIPTORS_KEPT: u64 = 64;
+
+/// How often it is said that accepting is paused: once a minute.
+const COMPLAINTS_EVERY: Duration = Duration::from_secs(60);
 
 /// Returns whether the error is of the one connection that was being accepted (accept(2)); the next one may be well.
 fn is_the_peers(error: &io::Error) -> bool {

@@ -192,7 +192,16 @@ impl Resolver {
         {
             return Ok(known.clone());
         }
-        let known = Rc::new(self.read(version)?);
+        let known = match (self.read(version), &*self.known.borrow()) {
+            (Ok(known), _) => known,
+            // One that was replaced may be outside of what the process is confined to.
+            (Err(error), Some(known)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::debug!(%error, "the name servers stay as they were; a new start takes the new ones");
+                return Ok(known.clone());
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let known = Rc::new(known);
         *self.known.borrow_mut() = Some(known.clone());
         Ok(known)
     }

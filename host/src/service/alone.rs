@@ -1,6 +1,10 @@
 //! Isolation `connection`: the instances of one worker that have one connection each.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+    sync::Arc,
+};
 
 use slab::Slab;
 
@@ -9,6 +13,7 @@ use super::{
     slot::Running,
 };
 use crate::{
+    instance::Instance,
     metrics::plugin::{Gauges, Snapshot, Succession, Table},
     reactor::{CloseReason, Holdings},
 };
@@ -16,8 +21,8 @@ use crate::{
 /// Instances that live as long as the connection that they were made for.
 #[derive(Debug)]
 pub(super) struct Alone {
-    admission: Arc<Admission>,
-    instances: RefCell<Slab<Running>>,
+    admission: RefCell<Arc<Admission>>,
+    instances: RefCell<Slab<(Running, Place)>>,
     /// What versions of before count, as long as they have instances.
     earlier: RefCell<Vec<Rc<Table>>>,
 }
@@ -28,26 +33,60 @@ pub(super) struct One {
     among: Rc<Alone>,
     key: usize,
     holdings: Rc<Holdings>,
-    _place: Place,
 }
 
 impl Alone {
     pub(super) fn new(admission: Arc<Admission>) -> Rc<Self> {
         Rc::new(Self {
-            admission,
+            admission: RefCell::new(admission),
             instances: RefCell::default(),
             earlier: RefCell::default(),
         })
     }
 
-    pub(super) fn admission(&self) -> &Arc<Admission> {
-        &self.admission
+    pub(super) fn admission(&self) -> Arc<Admission> {
+        self.admission.borrow().clone()
+    }
+
+    /// Another version has another pool.
+    pub(super) fn admit_by(&self, admission: Arc<Admission>) {
+        self.admission.replace(admission);
+    }
+
+    pub(super) fn has(&self, holdings: &Rc<Holdings>) -> bool {
+        let instances = self.instances.borrow();
+        let mut instances = instances.iter();
+        instances.any(|(_, (running, _))| Rc::ptr_eq(&running.holdings, holdings))
+    }
+
+    /// Notes which instance has these holdings now, and returns the place of the one before.
+    pub(super) fn rebind(
+        &self,
+        holdings: &Rc<Holdings>,
+        instance: Weak<Instance>,
+        place: Place,
+    ) -> Option<Place> {
+        let mut instances = self.instances.borrow_mut();
+        let mut instances = instances.iter_mut();
+        let is_it = |(_, (running, _)): &(usize, &mut (Running, Place))| {
+            Rc::ptr_eq(&running.holdings, holdings)
+        };
+        let (_, (running, taken)) = instances.find(is_it)?;
+        running.instance = instance;
+        Some(std::mem::replace(taken, place))
+    }
+
+    /// The version before counts again; what the one since has counted is told as long as it has instances.
+    pub(super) fn reinstate(&self, table: &Rc<Table>, since: Rc<Table>) {
+        let mut earlier = self.earlier.borrow_mut();
+        earlier.retain(|it| !Rc::ptr_eq(it, table));
+        earlier.push(since);
     }
 
     /// Returns those that live.
     pub(super) fn all(&self) -> Vec<Running> {
         let instances = self.instances.borrow();
-        let running = instances.iter().map(|(_, running)| running);
+        let running = instances.iter().map(|(_, (running, _))| running);
         running.cloned().collect()
     }
 
@@ -74,9 +113,8 @@ impl Alone {
         let holdings = running.holdings.clone();
         One {
             among: self.clone(),
-            key: self.instances.borrow_mut().insert(running),
+            key: self.instances.borrow_mut().insert((running, place)),
             holdings,
-            _place: place,
         }
     }
 }
@@ -95,7 +133,8 @@ impl One {
 
 impl Drop for One {
     fn drop(&mut self) {
-        self.among.instances.borrow_mut().try_remove(self.key);
+        let gone = self.among.instances.borrow_mut().try_remove(self.key);
+        drop(gone);
         // Nobody is left to be told why: this takes the instance from the holdings, so that its memory goes back.
         self.holdings.finish(&CloseReason::Trapped);
     }

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::rand::{GetRandomFlags, getrandom};
+
 /// How the last instances of a service on one worker fared.
 ///
 /// Now and then one breaks, and the next connection is served at once. Again and again, each time within a second, is a plugin that cannot serve, or a peer that
@@ -20,7 +22,7 @@ struct State {
     short_lives: u32,
     /// No new instance is tried before this time.
     until: Option<Instant>,
-    /// The last delay.
+    /// The last delay, before chance added to it.
     delay: Option<Duration>,
 }
 
@@ -30,22 +32,31 @@ impl Backoff {
         self.0.get().until.is_some_and(|until| now < until)
     }
 
-    /// Notes that an instance was made, whose end will matter.
-    pub(super) fn made(&self, now: Instant) {
+    /// Returns when the next instance is to be made, if there is none because of the last ones.
+    pub(super) fn retry(&self) -> Option<Instant> {
+        self.0.get().until
+    }
+
+    /// Notes that an instance was made, whose end will matter. Returns whether there was none for a while.
+    pub(super) fn made(&self, now: Instant) -> bool {
+        let state = self.0.get();
         self.0.set(State {
             made: Some(now),
             until: None,
-            ..self.0.get()
+            ..state
         });
+        state.until.is_some()
     }
 
-    /// Notes that an instance could be made, whose end will not matter.
-    pub(super) fn recovered(&self) {
+    /// Notes that an instance could be made, whose end will not matter. Returns whether there was none for a while.
+    pub(super) fn recovered(&self) -> bool {
+        let state = self.0.get();
         self.0.set(State {
             until: None,
             delay: None,
-            ..self.0.get()
+            ..state
         });
+        state.until.is_some()
     }
 
     /// Notes that the last instance broke. Returns how long to refuse connections, if they are to be.
@@ -64,16 +75,25 @@ impl Backoff {
     /// Refuses connections for a while, longer than the last time; returns how long.
     pub(super) fn longer(&self, now: Instant) -> Duration {
         let state = self.0.get();
-        let delay = state
+        let least = state
             .delay
             .map_or(FIRST_BACKOFF, |delay| (delay * 2).min(LONGEST_BACKOFF));
+        let delay = least + (least / JITTER).mul_f32(lot());
         self.0.set(State {
             until: Some(now + delay),
-            delay: Some(delay),
+            delay: Some(least),
             ..state
         });
         delay
     }
+}
+
+/// Returns a number from 0 to 1 by chance, so that workers and hosts whose plugins broke together do not come back together.
+fn lot() -> f32 {
+    let mut lot = [0];
+    // Without randomness all wait equally long, and that is all.
+    let _failed = getrandom(&mut lot, GetRandomFlags::NONBLOCK);
+    f32::from(lot[0]) / f32::from(u8::MAX)
 }
 
 /// An instance that breaks within this time of its making was short-lived.
@@ -85,33 +105,44 @@ const SHORT_LIVES: u32 = 5;
 /// After the first failure to make an instance: 1 s.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// However often it failed: 60 s.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// However often it failed: 48 s, which chance makes up to 60 s.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(48);
+
+/// Chance adds up to a fourth.
+const JITTER: u32 = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_jittered(delay: Duration, seconds: u64) -> bool {
+        let least = Duration::from_secs(seconds);
+        (least..=least + least / JITTER).contains(&delay)
+    }
 
     #[test]
     fn those_that_break_soon_are_replaced_at_once_a_few_times() {
         let backoff = Backoff::default();
         let mut now = Instant::now();
         for _ in 0..SHORT_LIVES {
-            backoff.made(now);
+            assert!(!backoff.made(now));
             now += Duration::from_millis(900);
             assert_eq!(backoff.ended(now), None);
         }
         backoff.made(now);
-        assert_eq!(backoff.ended(now), Some(FIRST_BACKOFF));
-        assert!(backoff.is_on(now + Duration::from_millis(999)));
-        assert!(!backoff.is_on(now + FIRST_BACKOFF));
+        let first = backoff.ended(now).unwrap();
+        assert!(is_jittered(first, 1), "{first:?}");
+        assert!(backoff.is_on(now + first - Duration::from_millis(1)));
+        assert!(!backoff.is_on(now + first));
+        // Until one is made nobody is served, however late that is.
+        assert_eq!(backoff.retry(), Some(now + first));
         // Twice the time, to the longest.
-        let mut delays = Vec::new();
-        for _ in 0..8 {
-            backoff.made(now);
-            delays.push(backoff.ended(now).unwrap().as_secs());
+        for seconds in [2, 4, 8, 16, 32, 48, 48, 48] {
+            assert!(backoff.made(now));
+            assert_eq!(backoff.retry(), None);
+            let delay = backoff.ended(now).unwrap();
+            assert!(is_jittered(delay, seconds), "{delay:?}");
         }
-        assert_eq!(delays, [2, 4, 8, 16, 32, 60, 60, 60]);
         // One that lives makes up for all.
         backoff.made(now);
         now += SHORT_LIFE;
@@ -126,11 +157,22 @@ mod tests {
     fn what_cannot_be_made_is_tried_later() {
         let backoff = Backoff::default();
         let now = Instant::now();
-        assert_eq!(backoff.longer(now), FIRST_BACKOFF);
-        assert_eq!(backoff.longer(now), 2 * FIRST_BACKOFF);
+        assert!(is_jittered(backoff.longer(now), 1));
+        let second = backoff.longer(now);
+        assert!(is_jittered(second, 2), "{second:?}");
         assert!(backoff.is_on(now + FIRST_BACKOFF));
-        backoff.recovered();
+        assert!(backoff.recovered());
+        assert!(!backoff.recovered());
         assert!(!backoff.is_on(now));
-        assert_eq!(backoff.longer(now), FIRST_BACKOFF);
+        assert!(is_jittered(backoff.longer(now), 1));
+    }
+
+    #[test]
+    fn chance_makes_the_times_differ() {
+        let now = Instant::now();
+        let delays = (0..32).map(|_| Backoff::default().longer(now));
+        let delays: std::collections::BTreeSet<_> = delays.collect();
+        assert!(delays.len() > 1, "{delays:?}");
+        assert!(delays.iter().all(|delay| is_jittered(*delay, 1)));
     }
 }

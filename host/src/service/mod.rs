@@ -10,11 +10,17 @@ mod establishing;
 
 mod listening;
 
+mod moving;
+
 mod pool;
 
 mod rehearsal;
 
+pub(crate) mod remote;
+
 mod slot;
+
+mod supervise;
 
 mod swap;
 
@@ -36,7 +42,7 @@ use listening::{Listening, Socket};
 use pool::Admission;
 pub use pool::PoolError;
 use slot::Slot;
-pub use swap::{SwapError, Swapped};
+pub use swap::{Policy, SwapError, SwapOptions, Swapped};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, watch};
 
@@ -44,7 +50,10 @@ use crate::{
     endpoint::Endpoint,
     instance::StartError,
     manifest::Isolation,
-    metrics::registry::{Registration, Registry},
+    metrics::{
+        health::Health,
+        registry::{Registration, Registry},
+    },
     plugin::Plugin,
     reactor::{Handler, Holdings, Program, WorkerHandle, abort_on_panic},
     tls::TlsError,
@@ -103,7 +112,8 @@ pub struct Service {
     /// None if no listener has certificates.
     certificates: Option<Watch>,
     /// One swap at a time.
-    swapping: Mutex<()>,
+    swapping: Arc<Mutex<()>>,
+    isolation: Isolation,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -291,7 +301,8 @@ impl Host {
             door,
             stop: watch::Sender::new(false),
             certificates: None,
-            swapping: Mutex::new(()),
+            swapping: Arc::default(),
+            isolation,
         };
         service.watch_certificates();
         Ok(Bound {
@@ -477,6 +488,11 @@ impl Service {
         }
         self.forget();
         count
+    }
+
+    /// Returns whether connections are taken, and if not why not and when the next instance is made. Asks no worker, so one that hangs holds nobody up.
+    pub fn health(&self) -> Health {
+        self.registration.health()
     }
 
     /// Returns how many connections are open.

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::{
     engine::{Engine, PoolSize},
     limits::Limits,
+    memory,
     plugin::{LoadError, Plugin},
 };
 
@@ -127,13 +128,14 @@ impl Admission {
             plugin = plugin.manifest.name,
             "at most {most} connections, with an instance each: {bounds}"
         );
-        let engine = Engine::pooling(&PoolSize {
+        let size = PoolSize {
             instances: most.saturating_add(spare),
             memories_each: each.memories,
             tables_each: each.tables,
             memory: limits.memory,
             table_elements: limits.table_elements,
-        });
+        };
+        let engine = Engine::pooling(&size, plugin.dumps.clone());
         let pooled = plugin.load_again(&engine.map_err(PoolError::Engine)?)?;
         let this = Self {
             most,
@@ -220,26 +222,7 @@ fn machine() -> Resources {
     Resources {
         maps: allowed.saturating_sub(MAPS_KEPT),
         address_space: limit.min(ADDRESS_SPACE),
-        memory: available_memory().min(room_in_group()),
-    }
-}
-
-fn available_memory() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|it| it.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.map_or(u64::MAX, |kib| kib.saturating_mul(1024))
-}
-
-/// What the control group (cgroups(7), version 2) leaves, if it sets a limit: a container's memory is often less than the machine's.
-fn room_in_group() -> u64 {
-    let number = |file: &str| -> Option<u64> {
-        let text = fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?;
-        text.trim().parse().ok()
-    };
-    match number("memory.max") {
-        Some(most) => most.saturating_sub(number("memory.current").unwrap_or(0)),
-        None => u64::MAX,
+        memory: memory::available().min(memory::room_in_group()),
     }
 }
 

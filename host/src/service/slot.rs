@@ -21,10 +21,14 @@ use super::{
     door::{Door, Seat},
     establishing::Establishing,
     listening::{GivenStream, Listener, Socket, Sockets, Source},
+    moving::{Next, Staged},
+    pool::{Admission, Place},
+    supervise::supervise,
 };
 use crate::{
     endpoint::Security,
     instance::{Instance, StartError},
+    memory,
     metrics::{
         meters::{Limit, Meters, Refused},
         plugin::{Gauges, Snapshot, Succession, Table},
@@ -32,7 +36,7 @@ use crate::{
     },
     plugin::Plugin,
     reactor::{
-        Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
+        Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Lane, Origin, Program, Worker,
         WorkerHandle, establish,
     },
     transport::{
@@ -50,8 +54,10 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Slot {
     worker: Rc<Worker>,
-    program: Arc<Program>,
-    meters: Arc<Meters>,
+    pub(super) program: Arc<Program>,
+    /// The service's part in the worker's time.
+    lane: Rc<Lane>,
+    pub(super) meters: Arc<Meters>,
     /// What the plugin's instances have counted up to now; none for a native protocol. With isolation `connection` all of one version count here.
     table: RefCell<Option<Rc<Table>>>,
     /// Connections taken, by the listener.
@@ -60,13 +66,19 @@ pub(super) struct Slot {
     pub(super) running: RefCell<Option<Running>>,
     door: Arc<Door>,
     /// With isolation `connection`: the instances that have a connection. The one that is running serves datagrams, and shows that the plugin starts.
-    alone: Option<Rc<Alone>>,
+    pub(super) alone: Option<Rc<Alone>>,
     /// A new version, made but not yet in charge.
-    pub(super) staged: RefCell<Option<Rc<Instance>>>,
+    pub(super) staged: RefCell<Option<Staged>>,
+    /// Instances of versions before, until their connections have ended.
+    pub(super) outgoing: RefCell<Vec<Running>>,
     /// With the URLs of their listeners.
     acceptors: RefCell<Vec<(Arc<str>, JoinHandle<()>)>>,
     establishing: Establishing,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
+    /// The service goes away: an instance that breaks is not replaced.
+    pub(super) leaving: Cell<bool>,
+    /// How long it took to make the first instance.
+    first_setup: Cell<Option<Duration>>,
     /// The connections limit was reached and said so.
     full: Cell<bool>,
 }
@@ -92,6 +104,7 @@ impl Slot {
         let pool = door.pool.clone();
         let slot = Rc::new(Self {
             worker: worker.clone(),
+            lane: worker.lane(&program),
             program,
             meters,
             alone: pool.map(Alone::new),
@@ -101,9 +114,12 @@ impl Slot {
             running: RefCell::default(),
             door,
             staged: RefCell::default(),
+            outgoing: RefCell::default(),
             acceptors: RefCell::default(),
             establishing: Establishing::default(),
             backoff: Backoff::default(),
+            first_setup: Cell::new(None),
+            leaving: Cell::new(false),
             full: Cell::new(false),
         });
         let running = slot.make()?;
@@ -111,6 +127,7 @@ impl Slot {
         *slot.running.borrow_mut() = Some(running);
         slot.backoff.made(Instant::now());
         tokio::task::spawn_local(end_the_idle(Rc::downgrade(&slot)));
+        tokio::task::spawn_local(supervise(Rc::downgrade(&slot)));
         SLOTS.with_borrow_mut(|slots| slots.insert(id, slot));
         Ok(())
     }
@@ -178,6 +195,7 @@ impl Slot {
     /// Ends what is left of a service on this worker, and returns what it has counted.
     pub(super) fn close(id: ServiceId) -> Option<Sample> {
         let slot = SLOTS.with_borrow_mut(|slots| slots.remove(&id))?;
+        slot.leaving.set(true);
         slot.establishing.give_up();
         for running in slot.all() {
             running.holdings.finish(&CloseReason::Draining);
@@ -223,7 +241,7 @@ impl Slot {
             }
             Sockets::One => self.clone().spread(listener, workers.to_vec()),
         };
-        let task = tokio::task::spawn_local(acceptor.run(stop, pause, take));
+        let task = tokio::task::spawn_local(acceptor.run(stop, pause, self.lane.clone(), take));
         self.acceptors.borrow_mut().push((url, task));
         Ok(())
     }
@@ -296,14 +314,21 @@ impl Slot {
             holdings.open(udp, Origin::Configured(url.clone()))
         };
         let mut socket = open(&udp);
+        let slot = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
             // A successor can have the socket as long as it is served, and no longer.
             let _spare = spare;
             loop {
-                if let Some(socket) = socket.take()
-                    && socket.pump().await != CloseReason::Trapped
-                {
-                    return;
+                if let Some(served) = socket.take() {
+                    let reason = served.clone().pump().await;
+                    let replaced = slot.upgrade().is_some_and(|slot| slot.has_left(&served));
+                    if replaced && reason == CloseReason::Draining {
+                        socket = open(&udp);
+                        continue;
+                    }
+                    if reason != CloseReason::Trapped {
+                        return;
+                    }
                 }
                 // The instance broke. The next one is made for the next packet, as for the next connection.
                 tokio::select! {
@@ -331,12 +356,14 @@ impl Slot {
 
     /// Stops, and returns how many connections had to be closed at the deadline.
     pub(super) async fn drain(self: Rc<Self>, deadline: Duration) -> usize {
+        self.leaving.set(true);
         // What was accepted last has its session before it is told to say goodbye; no connection comes after that.
         tokio::task::yield_now().await;
         let deadline = self.establishing.settle(deadline).await;
         let all = self.all();
         for Running { holdings, .. } in &all {
-            if let Some(handler) = holdings.handler() {
+            holdings.turn().await;
+            for handler in holdings.handlers() {
                 handler.draining(deadline);
             }
         }
@@ -366,65 +393,42 @@ impl Slot {
         all.iter().map(|it| it.holdings.connection_count()).sum()
     }
 
+    /// Returns whether a socket was that of an instance which gave way to another version.
+    fn has_left(&self, socket: &crate::reactor::Socket) -> bool {
+        let leaving = self.outgoing.borrow();
+        leaving.iter().any(|it| socket.is_held_by(&it.holdings))
+    }
+
     /// Returns every instance.
-    fn all(&self) -> Vec<Running> {
+    pub(super) fn all(&self) -> Vec<Running> {
+        let mut all = self.movable();
+        all.extend(self.outgoing.borrow().iter().cloned());
+        all
+    }
+
+    /// Returns every instance whose connections would move in a swap.
+    pub(super) fn movable(&self) -> Vec<Running> {
         let alone = self.alone.as_ref().map(|alone| alone.all());
         let mut all = alone.unwrap_or_default();
         all.extend(self.running.borrow().clone());
         all
     }
 
-    /// Returns the instance that takes new connections: a fresh one if the last one broke.
-    fn current(&self) -> Option<Running> {
-        if let Some(running) = &*self.running.borrow()
-            && running.holdings.handler().is_some()
-        {
-            return Some(running.clone());
-        }
-        let now = Instant::now();
-        if self.backoff.is_on(now) {
-            return None;
-        }
-        if let Some(delay) = self.backoff.ended(now) {
-            tracing::error!(
-                service = self.program.service,
-                retry = ?delay,
-                "its instances break again and again; connections are refused meanwhile"
-            );
-        }
-        let running = self.try_make(now)?;
-        self.hand_over_to(&running);
-        *self.running.borrow_mut() = Some(running.clone());
-        self.backoff.made(now);
-        Some(running)
-    }
-
-    /// Makes an instance, unless the last attempts failed.
-    fn try_make(&self, now: Instant) -> Option<Running> {
-        if self.backoff.is_on(now) {
-            return None;
-        }
-        match self.make() {
-            Ok(running) => Some(running),
-            Err(error) => {
-                let delay = self.backoff.longer(now);
-                tracing::error!(
-                    service = self.program.service,
-                    error = crate::chain(&error),
-                    retry = ?delay,
-                    "no instance; connections are refused meanwhile"
-                );
-                None
-            }
-        }
-    }
-
-    fn make(&self) -> Result<Running, StartError> {
-        let holdings = Holdings::new(
+    /// Makes holdings for an instance that has none to take over.
+    pub(super) fn fresh_holdings(&self) -> Rc<Holdings> {
+        Holdings::new(
             self.program.clone(),
             self.worker.clone(),
             self.meters.clone(),
-        );
+        )
+    }
+
+    pub(super) fn make(&self) -> Result<Running, StartError> {
+        let holdings = self.fresh_holdings();
+        if let Some(took) = self.first_setup.get() {
+            holdings.quick_setup(took);
+        }
+        let start = Instant::now();
         let made = match &*self.protocol.borrow() {
             Protocol::Plugin { plugin, config } => {
                 let (plugin, table) = (plugin.clone(), self.next_table(plugin));
@@ -441,7 +445,12 @@ impl Slot {
             }
         };
         match made {
-            Ok(instance) => Ok(Running { holdings, instance }),
+            Ok(instance) => {
+                if self.first_setup.get().is_none() {
+                    self.first_setup.set(Some(start.elapsed()));
+                }
+                Ok(Running { holdings, instance })
+            }
             Err(error) => {
                 holdings.finish(&CloseReason::Trapped);
                 Err(error)
@@ -449,10 +458,90 @@ impl Slot {
         }
     }
 
-    fn hand_over_to(&self, running: &Running) {
+    pub(super) fn hand_over_to(&self, running: &Running) {
         if let Some(instance) = running.instance.upgrade() {
             self.hand_over(&instance, Succession::Replaced);
         }
+    }
+
+    pub(super) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    pub(super) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    pub(super) fn table(&self) -> Option<Rc<Table>> {
+        self.table.borrow().clone()
+    }
+
+    /// The version before is back, and counts where it did.
+    pub(super) fn take_table_back(&self, table: Option<&Rc<Table>>) {
+        let Some(table) = table else {
+            return;
+        };
+        let since = self.table.replace(Some(table.clone()));
+        if let (Some(alone), Some(since)) = (&self.alone, since)
+            && !Rc::ptr_eq(&since, table)
+        {
+            alone.reinstate(table, since);
+        }
+    }
+
+    /// Returns how many instances there may be, with isolation `connection`.
+    pub(super) fn admission(&self) -> Option<Arc<Admission>> {
+        self.alone.as_ref().map(|alone| alone.admission())
+    }
+
+    /// Returns whether this is the version that new connections get.
+    pub(super) fn is_of(&self, version: &Arc<Plugin>) -> bool {
+        matches!(&*self.protocol.borrow(), Protocol::Plugin { plugin, .. } if Arc::ptr_eq(plugin, version))
+    }
+
+    /// Returns whether this is an instance with one connection.
+    pub(super) fn is_alone(&self, running: &Running) -> bool {
+        let alone = self.alone.as_ref();
+        alone.is_some_and(|alone| alone.has(&running.holdings))
+    }
+
+    /// Gives new connections another version, and returns which they had; none if they had it already, or a native protocol.
+    pub(super) fn exchange(&self, next: Next) -> Option<Next> {
+        let admission = self.admission();
+        let (plugin, config) = match &*self.protocol.borrow() {
+            Protocol::Plugin { plugin, .. } if Arc::ptr_eq(plugin, &next.plugin) => return None,
+            Protocol::Plugin { plugin, config } => (plugin.clone(), config.clone()),
+            Protocol::Native(_) => return None,
+        };
+        *self.protocol.borrow_mut() = Protocol::Plugin {
+            plugin: next.plugin,
+            config: next.config,
+        };
+        if let (Some(alone), Some(admission)) = (&self.alone, next.admission) {
+            alone.admit_by(admission);
+        }
+        Some(Next {
+            plugin,
+            config,
+            admission,
+        })
+    }
+
+    /// Notes who has these holdings now, and returns the place that was taken before.
+    pub(super) fn rebind(
+        &self,
+        holdings: &Rc<Holdings>,
+        instance: &Rc<Instance>,
+        place: Option<Place>,
+    ) -> Option<Place> {
+        let instance = Rc::downgrade(instance);
+        if let Some(running) = &mut *self.running.borrow_mut()
+            && Rc::ptr_eq(&running.holdings, holdings)
+        {
+            running.instance = instance;
+            return None;
+        }
+        self.alone.as_ref()?.rebind(holdings, instance, place?)
     }
 
     /// What the instances before counted goes on in a new one.
@@ -490,6 +579,14 @@ impl Slot {
             self.program.limits.metric_series,
             self.meters.clone(),
         ))
+    }
+
+    /// Takes a stream in that another worker accepted.
+    fn take_in_turn(self: Rc<Self>, accepted: Accepted, listener: Listener) {
+        tokio::task::spawn_local(async move {
+            self.lane.turn().await;
+            self.take(accepted, &listener);
+        });
     }
 
     /// Takes a stream in: at once, or after what must come before. Returns the task that serves it, unless it is refused.
@@ -623,6 +720,13 @@ impl Slot {
 
     /// Finds a place for a connection among its peer's.
     fn seat(&self, peer: &Address, listener: &Listener) -> Option<Seat> {
+        if memory::is_short() {
+            self.meters.refused.count(Refused::Limit);
+            self.meters.limits.count(Limit::HostMemory);
+            let reason = "the host has no memory for more connections";
+            self.note_refusal(listener, peer, reason);
+            return None;
+        }
         match self.door.seat(peer) {
             Ok(seat) => Some(seat),
             Err(too_many) => {
@@ -660,7 +764,7 @@ impl Slot {
             self.meters.refused.count(Refused::NoInstance);
             return None;
         };
-        self.backoff.recovered();
+        self.recovered();
         Some(alone.keep(running, place))
     }
 
@@ -674,7 +778,9 @@ impl Slot {
     }
 
     fn is_full(&self, holdings: &Holdings) -> bool {
-        let more = self.establishing.count.get();
+        let leaving = self.outgoing.borrow();
+        let leaving = leaving.iter().map(|it| it.holdings.connection_count());
+        let more = self.establishing.count.get() + leaving.sum::<usize>();
         let full = match &self.alone {
             Some(alone) => alone.admission().is_full(more),
             None => holdings.is_full(more),
@@ -735,7 +841,7 @@ impl Slot {
                     if let Some(slot) = Self::find(id)
                         && let Ok(transport) = Transport::from_handed(handed)
                     {
-                        slot.take((transport, addresses), &listener);
+                        slot.take_in_turn((transport, addresses), listener);
                     }
                 }),
                 Err(error) => {

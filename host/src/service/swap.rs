@@ -1,40 +1,90 @@
 //! Swapping a service's plugin for another version under its open connections.
 //!
 //! The new instances are made beside the old ones, on every worker. Then the workers stop together: each moves its sessions and reports, and all commit or
-//! all go back. No connection is lost by a swap that fails.
+//! all go back. No connection is lost by a swap that fails. What one worker does of it is in `moving`.
 
 use std::{
-    rc::Rc,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
+use tokio::sync::{Mutex, mpsc as queue, oneshot};
 
 use super::{
-    Protocol, Service,
-    slot::{Running, Slot},
+    PoolError, Protocol, Service, ServiceId,
+    moving::{Next, Terms, Which},
+    pool::Admission,
+    slot::Slot,
 };
-use crate::{
-    instance::{Instance, Restored, StartError},
-    metrics::plugin::Succession,
-    plugin::Plugin,
-};
+use crate::{instance::StartError, manifest::Isolation, plugin::Plugin, reactor::WorkerHandle};
+
+/// What becomes of the connections that are open when the plugin is swapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// They go on with the new version, which takes their state over.
+    #[default]
+    Migrate,
+    /// They finish on the old version, or are closed at the deadline; new ones get the new version.
+    Drain,
+    /// They are closed; new ones get the new version.
+    Close,
+}
+
+/// How to swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwapOptions {
+    /// What becomes of open connections.
+    pub policy: Policy,
+    /// How long a plugin that is busy is waited for, and how long connections may finish on the old version. Default: 30 s, as for a stop.
+    pub deadline: Duration,
+}
+
+impl Default for SwapOptions {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            deadline: Duration::from_secs(30),
+        }
+    }
+}
 
 /// What a swap did.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Swapped {
+    /// The version that was replaced, as its manifest has it.
+    pub from: String,
+    /// The version that is there now.
+    pub to: String,
+    /// What became of the sessions: [`Policy::Drain`] also where `migrate` was asked for and the old version saves no state.
+    pub policy: Policy,
     /// Sessions that moved.
     pub sessions: usize,
+    /// Sessions that never move: the old version refused to save them, or it was told to close them. They end by themselves, or at the deadline.
+    pub refused: usize,
+    /// Sessions that are on the old version still, and follow when they are free, or drain; they are closed at the deadline.
+    pub left_behind: usize,
+    /// Bytes of state that moved.
+    pub state_bytes: u64,
     /// The longest time that a worker stood still.
+    #[serde(serialize_with = "seconds")]
     pub pause: Duration,
+}
+
+fn seconds<S: Serializer>(pause: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(pause.as_secs_f64())
 }
 
 /// Why a swap did not happen; the old version goes on.
 #[derive(Debug, Error)]
 pub enum SwapError {
     /// The old or the new version has no state that the other one understands.
-    #[error("no state format in common: the old version has [{old}], the new one [{new}]")]
+    #[error(
+        "no state format in common: the old version has [{old}], the new one [{new}]; the policies drain and close need none"
+    )]
     NoFormat {
         /// The old version's formats.
         old: String,
@@ -44,6 +94,21 @@ pub enum SwapError {
     /// One of the versions failed.
     #[error("the swap failed")]
     Failed(#[from] StartError),
+    /// The new version cannot have an instance for each connection.
+    #[error("isolation `connection`")]
+    Pool(#[from] PoolError),
+    /// The new version does not permit how the service runs.
+    #[error("the new version does not permit isolation `{0}`, which the service has")]
+    Isolation(Isolation),
+    /// The service has more connections than the new version can have instances.
+    #[error("there is no room for as many instances of the new version as there are connections")]
+    NoRoom,
+    /// The service has a UDP listener.
+    #[error("the new version exports no `datagram-handler`, and the service has a UDP listener")]
+    NoDatagrams,
+    /// The old version did not let go.
+    #[error("it was busy for {0:?}")]
+    Busy(Duration),
     /// The service is native.
     #[error("the service is not a plugin")]
     Native,
@@ -55,41 +120,202 @@ pub enum SwapError {
     TookTooLong(Duration),
 }
 
-enum Decision {
+/// What a worker is told once all have moved their sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
     Commit,
     GoBack,
 }
 
 impl Service {
-    /// Swaps the plugin. On an error everything is as it was.
-    pub async fn swap(&self, plugin: Arc<Plugin>, config: Arc<str>) -> Result<Swapped, SwapError> {
-        let protocol = Protocol::Plugin { plugin, config };
-        let _alone = self.swapping.lock().await;
-        let staged = self.stage(&protocol).await;
-        let swapped = match staged {
-            Ok(()) => self.migrate(&protocol).await,
-            Err(error) => Err(error),
-        };
-        let id = self.id;
-        for worker in self.workers.values() {
-            worker.run(move |_| {
-                if let Some(slot) = Slot::find(id) {
-                    slot.staged.take();
-                }
-            });
+    /// Swaps the plugin. On an error everything is as it was. The log tells what came of it.
+    ///
+    /// Within the limit `probation` the old version comes back if the new one breaks.
+    pub async fn swap(
+        &self,
+        plugin: Arc<Plugin>,
+        config: Arc<str>,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let movers = self.movers();
+        let _alone = movers.swapping.lock().await;
+        let to = version(&plugin);
+        let swapped = movers.swap(plugin, config, options).await;
+        let service = self.name();
+        match &swapped {
+            Ok(swapped) => tracing::info!(
+                service,
+                from = swapped.from,
+                to = swapped.to,
+                policy = ?swapped.policy,
+                moved = swapped.sessions,
+                refused = swapped.refused,
+                left_behind = swapped.left_behind,
+                state_bytes = swapped.state_bytes,
+                pause = ?swapped.pause,
+                "swapped"
+            ),
+            Err(error) => {
+                let error = crate::chain(error);
+                tracing::error!(service, to, error, "not swapped; the old version goes on");
+            }
         }
         swapped
     }
 
-    async fn stage(&self, protocol: &Protocol) -> Result<(), SwapError> {
+    /// Returns the plugin that new connections get, and its config; none for a native service.
+    pub async fn plugin(&self) -> Option<(Arc<Plugin>, Arc<str>)> {
+        match self.movers().protocol().await? {
+            Protocol::Plugin { plugin, config } => Some((plugin, config)),
+            Protocol::Native(_) => None,
+        }
+    }
+
+    fn movers(&self) -> Movers {
+        Movers {
+            id: self.id,
+            isolation: self.isolation,
+            limits: self.program.clone(),
+            workers: self.workers.values().cloned().collect(),
+            swapping: self.swapping.clone(),
+        }
+    }
+}
+
+/// Who swaps: all that is needed of a service, for the time after the call as well.
+#[derive(Clone)]
+struct Movers {
+    id: ServiceId,
+    isolation: Isolation,
+    limits: Arc<crate::reactor::Program>,
+    workers: Vec<WorkerHandle>,
+    swapping: Arc<Mutex<()>>,
+}
+
+impl Movers {
+    async fn swap(
+        &self,
+        plugin: Arc<Plugin>,
+        config: Arc<str>,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let Some(Protocol::Plugin {
+            plugin: old,
+            config: old_config,
+        }) = self.protocol().await
+        else {
+            return Err(SwapError::Native);
+        };
+        if !plugin.manifest.isolation.contains(&self.isolation) {
+            return Err(SwapError::Isolation(self.isolation));
+        }
+        let policy = match options.policy {
+            // It has no state to give.
+            Policy::Migrate if !old.can_swap() => Policy::Drain,
+            policy => policy,
+        };
+        let next = self.prepare(plugin, config).await?;
+        let swapped = match policy {
+            Policy::Migrate => {
+                let before = Next {
+                    plugin: old.clone(),
+                    config: old_config,
+                    admission: self.admission().await,
+                };
+                self.migrate(&next, options.deadline, Some(before)).await?
+            }
+            Policy::Drain => self.replace(&next, options.deadline).await?,
+            Policy::Close => self.replace(&next, Duration::ZERO).await?,
+        };
+        let left = swapped.left_behind;
+        let (left_behind, refused) = match policy {
+            Policy::Close => (0, left),
+            Policy::Migrate | Policy::Drain => (left, swapped.refused),
+        };
+        Ok(Swapped {
+            from: version(&old),
+            to: version(&next.plugin),
+            policy,
+            left_behind,
+            refused,
+            ..swapped
+        })
+    }
+
+    /// Returns what new connections get.
+    async fn protocol(&self) -> Option<Protocol> {
         let id = self.id;
-        for worker in self.workers.values() {
-            let protocol = protocol.clone();
+        let worker = self.workers.first()?;
+        let protocol = worker.call(move |_, answer| {
+            if let Some(slot) = Slot::find(id) {
+                // Who waits for it is gone only if the host goes.
+                let _gone = answer.send(slot.protocol.borrow().clone());
+            }
+        });
+        protocol.await
+    }
+
+    /// Makes a pool for the new version, where every connection has an instance. It compiles the plugin again, which no worker waits for.
+    async fn prepare(&self, plugin: Arc<Plugin>, config: Arc<str>) -> Result<Next, SwapError> {
+        if self.isolation != Isolation::Connection {
+            return Ok(Next {
+                plugin,
+                config,
+                admission: None,
+            });
+        }
+        let (program, spare) = (self.limits.clone(), self.workers.len());
+        let made =
+            tokio::task::spawn_blocking(move || Admission::make(&plugin, &program.limits, spare));
+        let (admission, plugin) = made.await.map_err(|_| SwapError::WorkerSilent)??;
+        Ok(Next {
+            plugin: Arc::new(plugin),
+            config,
+            admission: Some(admission),
+        })
+    }
+
+    /// Moves every session, trying again while the old version is busy.
+    async fn migrate(
+        &self,
+        next: &Next,
+        deadline: Duration,
+        before: Option<Next>,
+    ) -> Result<Swapped, SwapError> {
+        let end = Instant::now() + deadline;
+        let mut pause = RETRY_AFTER;
+        let swapped = loop {
+            let moved = match self.stage(next, Which::Current).await {
+                Ok(()) => self.move_all(next, end, before.as_ref()).await,
+                Err(error) => Err(error),
+            };
+            match moved {
+                Err(SwapError::Failed(StartError::Busy)) => {
+                    if Instant::now() + pause >= end {
+                        break Err(SwapError::Busy(deadline));
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(LONGEST_RETRY);
+                }
+                moved => break moved,
+            }
+        };
+        self.unstage();
+        swapped
+    }
+
+    /// Makes instances of the new version beside the old ones; what they do to the world waits.
+    async fn stage(&self, next: &Next, which: Which) -> Result<(), SwapError> {
+        let id = self.id;
+        for worker in &self.workers {
+            let next = next.clone();
             worker
                 .call(move |_, staged| {
                     if let Some(slot) = Slot::find(id) {
-                        // Who waits for it is gone only if the host goes.
-                        let _gone = staged.send(slot.stage(&protocol));
+                        tokio::task::spawn_local(async move {
+                            // Who waits for it is gone only if the host goes.
+                            let _gone = staged.send(slot.stage(&next, which).await);
+                        });
                     }
                 })
                 .await
@@ -98,31 +324,53 @@ impl Service {
         Ok(())
     }
 
-    async fn migrate(&self, protocol: &Protocol) -> Result<Swapped, SwapError> {
+    fn unstage(&self) {
+        let id = self.id;
+        for worker in &self.workers {
+            worker.run(move |_| {
+                if let Some(slot) = Slot::find(id) {
+                    drop(slot.staged.take());
+                }
+            });
+        }
+    }
+
+    async fn move_all(
+        &self,
+        next: &Next,
+        end: Instant,
+        before: Option<&Next>,
+    ) -> Result<Swapped, SwapError> {
         let id = self.id;
         let mut decisions = Vec::new();
         let mut results = Vec::new();
-        for worker in self.workers.values() {
+        let (back, came_back) = queue::unbounded_channel();
+        for worker in &self.workers {
             let (decide, decision) = mpsc::channel();
             decisions.push(decide);
-            let protocol = protocol.clone();
-            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let (next, terms) = (
+                next.clone(),
+                Terms {
+                    end,
+                    probation: before.is_some().then(|| self.limits.limits.probation),
+                    back: back.clone(),
+                },
+            );
+            let (sender, receiver) = oneshot::channel();
             worker.run(move |_| {
                 if let Some(slot) = Slot::find(id) {
-                    slot.migrate(protocol, sender, &decision);
+                    slot.migrate(next, terms, sender, &decision);
                 }
             });
             results.push(receiver);
         }
+        drop(back);
         let mut failure = None;
         let mut swapped = Swapped::default();
         let deadline = tokio::time::Instant::now() + LONGEST_PAUSE;
         for result in results {
             match tokio::time::timeout_at(deadline, result).await {
-                Ok(Ok(Ok(part))) => {
-                    swapped.sessions += part.sessions;
-                    swapped.pause = swapped.pause.max(part.pause);
-                }
+                Ok(Ok(Ok(part))) => swapped.add(&part),
                 Ok(Ok(Err(error))) => failure = failure.or(Some(error)),
                 Ok(Err(_ended)) => failure = failure.or(Some(SwapError::WorkerSilent)),
                 Err(_elapsed) => failure = failure.or(Some(SwapError::TookTooLong(LONGEST_PAUSE))),
@@ -136,112 +384,100 @@ impl Service {
             // A worker that does not listen has failed, and gone back by itself.
             let _gone = decide.send(decision);
         }
-        failure.map_or(Ok(swapped), Err)
-    }
-}
-
-impl Slot {
-    /// Makes an instance of the new version beside the old one.
-    fn stage(&self, protocol: &Protocol) -> Result<(), SwapError> {
-        let Protocol::Plugin { plugin, config } = protocol else {
-            return Err(SwapError::Native);
-        };
-        if matches!(*self.protocol.borrow(), Protocol::Native(_)) {
-            return Err(SwapError::Native);
+        if let Some(failure) = failure {
+            return Err(failure);
         }
-        if let Some(running) = &*self.running.borrow() {
-            let instance = {
-                let holdings = running.holdings.clone();
-                Instance::stage(plugin.clone(), holdings, config, self.fresh_table(plugin))?
-            };
-            *self.staged.borrow_mut() = Some(instance);
+        if let Some(before) = before {
+            self.watch(before.clone(), came_back);
         }
-        Ok(())
+        Ok(swapped)
     }
 
-    /// Moves every session, tells how it went, and commits or goes back as it is told. The worker stands still meanwhile.
-    fn migrate(
-        &self,
-        protocol: Protocol,
-        report: tokio::sync::oneshot::Sender<Result<Swapped, SwapError>>,
-        decision: &mpsc::Receiver<Decision>,
-    ) {
-        let started = Instant::now();
-        let moved = self.restore(&protocol);
-        let result = match &moved {
-            Ok((_, restored)) => Ok(Swapped {
-                sessions: restored.session_count(),
-                pause: started.elapsed(),
-            }),
-            Err(_) => Err(()),
-        };
-        let (told, moved) = match (result, moved) {
-            (Ok(swapped), Ok(moved)) => (report.send(Ok(swapped)).is_ok(), Some(moved)),
-            (_, Err(error)) => (report.send(Err(error)).is_ok(), None),
-            (Err(()), Ok(_)) => (false, None),
-        };
-        let Some((staged, restored)) = moved.filter(|_| told) else {
-            return;
-        };
-        // Who decides has gone if nothing comes: then everything stays as it was.
-        if let Ok(Decision::Commit) = decision.recv() {
-            if let Some(instance) = staged {
-                self.commit(&instance, restored);
+    /// Where the new version broke on one worker, on probation, the old one is back there; the rest follows with its sessions, if the old version reads what the new one saves.
+    fn watch(&self, before: Next, mut came_back: queue::UnboundedReceiver<()>) {
+        let movers = self.clone();
+        // The senders are with what is kept for the return, and go with it.
+        tokio::spawn(async move {
+            if came_back.recv().await.is_none() {
+                return;
             }
-            *self.protocol.borrow_mut() = protocol;
-        }
+            let _alone = movers.swapping.lock().await;
+            let moved = movers.migrate(&before, Duration::from_secs(1), None).await;
+            let service = &*movers.limits.service;
+            match moved {
+                Ok(moved) => tracing::warn!(
+                    service,
+                    moved = moved.sessions,
+                    "the version before is back everywhere"
+                ),
+                Err(error) => {
+                    let error = crate::chain(&error);
+                    tracing::error!(
+                        service,
+                        error,
+                        "instances of the new version go on beside it"
+                    );
+                }
+            }
+        });
     }
 
-    /// Moves every session of this worker to the staged instance. Nothing is changed by it. Without an instance, because the last one broke, there
-    /// is nothing to move.
-    fn restore(&self, protocol: &Protocol) -> Result<Moved, SwapError> {
-        let Some(Running { holdings, instance }) = self.running.borrow().clone() else {
-            return Ok((None, Restored::default()));
-        };
-        let Some(old) = instance.upgrade() else {
-            return Ok((None, Restored::default()));
-        };
-        let is_of_now = |new: &Rc<Instance>| Rc::ptr_eq(new.holdings(), &holdings);
-        if !self.staged.borrow().as_ref().is_some_and(is_of_now) {
-            // The old version broke and was replaced since the new one was made.
-            self.stage(protocol)?;
-        }
-        let Some(new) = self.staged.take() else {
-            return Ok((None, Restored::default()));
-        };
-        let moved = Self::take_over(&old, &new);
-        if old.is_broken() {
-            // It broke while it was asked for its state: its connections end now, and not when they next have something to say.
-            holdings.fail();
-        }
-        moved.map(|restored| (Some(new), restored))
+    async fn admission(&self) -> Option<Arc<Admission>> {
+        let id = self.id;
+        let worker = self.workers.first()?;
+        let admission = worker.call(move |_, answer| {
+            let slot = Slot::find(id);
+            // Who waits for it is gone only if the host goes.
+            let _gone = answer.send(slot.and_then(|slot| slot.admission()));
+        });
+        admission.await?
     }
 
-    fn take_over(old: &Instance, new: &Instance) -> Result<Restored, SwapError> {
-        let (readable, written) = (new.formats()?, old.formats()?);
-        let Some(format) = readable.iter().find(|format| written.contains(format)) else {
-            return Err(SwapError::NoFormat {
-                old: written.join(", "),
-                new: readable.join(", "),
+    /// Gives new connections the new version; those that are there end with the old one.
+    async fn replace(&self, next: &Next, deadline: Duration) -> Result<Swapped, SwapError> {
+        let staged = self.stage(next, Which::Fresh).await;
+        if staged.is_err() {
+            self.unstage();
+        }
+        staged?;
+        let id = self.id;
+        let end = tokio::time::Instant::now() + deadline;
+        let mut swapped = Swapped::default();
+        for worker in &self.workers {
+            let next = next.clone();
+            let replaced = worker.call(move |_, replaced| {
+                if let Some(slot) = Slot::find(id) {
+                    // Who waits for it is gone only if the host goes.
+                    let _gone = replaced.send(slot.replace(next, end));
+                }
             });
-        };
-        Ok(new.restore_from(old, format)?)
-    }
-
-    fn commit(&self, instance: &Rc<Instance>, restored: Restored) {
-        let mut running = self.running.borrow_mut();
-        if let Some(running) = &mut *running
-            && running.holdings.handler().is_some()
-        {
-            instance.commit(restored);
-            self.hand_over(instance, Succession::Swapped);
-            running.instance = Rc::downgrade(instance);
+            swapped.add(&replaced.await.ok_or(SwapError::WorkerSilent)?);
         }
+        Ok(swapped)
     }
 }
 
-/// A new instance, and what it made; no instance where there was no old one.
-type Moved = (Option<Rc<Instance>>, Restored);
+impl Swapped {
+    fn add(&mut self, part: &Self) {
+        self.sessions += part.sessions;
+        self.refused += part.refused;
+        self.left_behind += part.left_behind;
+        self.state_bytes += part.state_bytes;
+        self.pause = self.pause.max(part.pause);
+    }
+}
 
-/// How long the workers stand still for a swap, at most; then everything goes back to the old version: 30 s, several times what restoring may take.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+fn version(plugin: &Plugin) -> String {
+    let version = plugin.manifest.version.clone();
+    version.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// How long the workers stand still for a swap, at most; then everything goes back to the old version: 10 s. A peer that waits longer may think that
+/// nobody is there.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How soon a busy version is asked again: 10 ms, and then ever later.
+const RETRY_AFTER: Duration = Duration::from_millis(10);
+
+/// But at least that often: 500 ms.
+const LONGEST_RETRY: Duration = Duration::from_millis(500);

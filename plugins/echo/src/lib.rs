@@ -11,8 +11,8 @@ use std::cell::Cell;
 
 pub use client::Client;
 use nethost_sdk::{
-    CloseReason, Config, Context, DatagramContext, DatagramProtocol, Datagrams, Factory, Origin,
-    Protocol, Refusal, Swap, export_plugin, log,
+    CloseReason, Config, Context, DatagramContext, DatagramProtocol, Datagrams, Factory, Migrate,
+    Origin, Protocol, Refusal, Snapshot, export_plugin, log,
     metrics::{Counter, Metric},
 };
 use serde::Deserialize;
@@ -123,33 +123,61 @@ impl Factory for Echoes {
 }
 
 /// Hot swap: the counters move to the next version of this plugin, and the connections stay open. A plugin without this is
-/// drained instead: old connections finish on the old version.
-impl Swap for Echo {
-    /// A counter is 8 bytes, most significant first.
-    const FORMATS: &'static [&'static str] = &["echo/1"];
+/// drained instead: old connections finish on the old version. What is shared and what a session has can be any types that serde knows.
+impl Snapshot for Echo {
+    /// Another number when one of the types below changes; then `Before` says how to come from one to the other.
+    const FORMAT: &'static str = "echo/2";
 
-    fn save(factory: &Echoes, _format: &str) -> Result<Vec<u8>, Refusal> {
+    type Before = (Fixed,);
+
+    type Shared = u64;
+
+    type Session = u64;
+
+    fn save(factory: &Echoes) -> Result<u64, Refusal> {
         factory.record();
-        Ok(factory.total.to_be_bytes().to_vec())
+        Ok(factory.total)
     }
 
-    fn restore(factory: &mut Echoes, _format: &str, state: &[u8]) -> Result<(), String> {
-        factory.total = counter(state)?;
+    fn restore(factory: &mut Echoes, total: u64) -> Result<(), String> {
+        factory.total = total;
         Ok(())
     }
 
-    fn save_session(&self, _format: &str) -> Result<Vec<u8>, Refusal> {
-        Ok(self.echoed.to_be_bytes().to_vec())
+    fn save_session(&self) -> Result<u64, Refusal> {
+        Ok(self.echoed)
     }
 
-    fn restore_session(
-        _cx: &mut Context<'_, Echoes>,
-        _format: &str,
-        state: &[u8],
-    ) -> Result<Self, String> {
-        Ok(Self {
-            echoed: counter(state)?,
-        })
+    fn restore_session(_cx: &mut Context<'_, Echoes>, echoed: u64) -> Result<Self, String> {
+        Ok(Self { echoed })
+    }
+}
+
+/// The first format: a counter was 8 bytes, the most significant first.
+#[derive(Debug)]
+pub struct Fixed;
+
+impl Migrate<Echo> for Fixed {
+    const FORMAT: &'static str = "echo/1";
+
+    type Shared = [u8; 8];
+
+    type Session = [u8; 8];
+
+    fn migrate(total: [u8; 8]) -> Result<u64, String> {
+        Ok(u64::from_be_bytes(total))
+    }
+
+    fn migrate_session(echoed: [u8; 8]) -> Result<u64, String> {
+        Ok(u64::from_be_bytes(echoed))
+    }
+
+    fn revert(total: u64) -> Result<[u8; 8], String> {
+        Ok(total.to_be_bytes())
+    }
+
+    fn revert_session(echoed: u64) -> Result<[u8; 8], String> {
+        Ok(echoed.to_be_bytes())
     }
 }
 
@@ -158,14 +186,6 @@ const RECORDED_AT_ONCE: u64 = 64 << 10;
 
 /// The host makes `echo_echoed_bytes_total` of it.
 const ECHOED: Metric<'_> = Metric::new("echoed", "Bytes sent back").unit("bytes");
-
-/// State is data from elsewhere: it may be wrong, and an error puts everything back on the old version.
-fn counter(state: &[u8]) -> Result<u64, String> {
-    match state.try_into() {
-        Ok(bytes) => Ok(u64::from_be_bytes(bytes)),
-        Err(_) => Err(format!("a counter has 8 bytes, not {}", state.len())),
-    }
-}
 
 // What makes this crate a plugin. Without `swap` for a protocol that does not implement it, without `datagrams` for one that has none, and without `command` for one that is no
 // client.

@@ -1,4 +1,4 @@
-//! What must hold for any input. Used by the fuzz targets here and, with inputs from a seeded generator, by `tests/properties.rs`.
+//! What must hold for any input. Used by the crate `nethost-fuzz` and, with inputs from a seeded generator, by `tests/properties.rs`.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -47,12 +47,13 @@ pub mod config;
 use std::{collections::HashMap, time::Duration};
 
 use nethost_sdk::{
-    CloseReason, Connection, Context, Factory, Group, Origin, Protocol, Task, after, clock,
-    export_plugin,
+    CloseReason, Connection, ConnectionId, Context, Factory, Group, Origin, Protocol, Refusal,
+    Snapshot, Task, after, clock, export_plugin,
     framing::Lines,
     metrics::{Counter, Family, Gauge, Metric},
     spawn_for_instance, with_factory, with_session,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     codec::MAX_LINE,
@@ -60,6 +61,7 @@ use crate::{
     session::{
         Network,
         event::{ChannelId, ClientId, Loss, Now, Transmit},
+        state::State,
     },
     types::{command::Verb, name::Host},
 };
@@ -68,9 +70,18 @@ use crate::{
 #[derive(Debug)]
 pub struct Irc {
     client: ClientId,
-    lines: Lines,
+    reading: Reading,
+    /// Has the connection with this id [resume](Self::resume).
+    resume: fn(ConnectionId),
+}
+
+/// How far a client's bytes have been read: the session's part of what moves at a swap.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reading {
+    /// The beginning of a line.
+    pub lines: Lines,
     /// Bytes that came with others which were enough for one callback. Nothing more is read while there are any.
-    held: Vec<u8>,
+    pub held: Vec<u8>,
 }
 
 impl Protocol for Irc {
@@ -88,16 +99,19 @@ impl Protocol for Irc {
         cx.factory.transmit();
         Some(Self {
             client,
-            lines: Lines::new(MAX_LINE),
-            held: Vec::new(),
+            reading: Reading {
+                lines: Lines::new(MAX_LINE),
+                held: Vec::new(),
+            },
+            resume,
         })
     }
 
     fn data_received(&mut self, cx: &mut Context<'_, Server>, data: &[u8]) {
-        if self.held.is_empty() {
+        if self.reading.held.is_empty() {
             self.handle(cx, data);
         } else {
-            self.held.extend_from_slice(data);
+            self.reading.held.extend_from_slice(data);
         }
     }
 
@@ -121,10 +135,16 @@ impl Protocol for Irc {
 }
 
 impl Irc {
+    /// Tells how to find a session whose bytes wait, for a plugin that has this one within its own session: it calls [`Self::resume`].
+    pub fn resumed_by(mut self, resume: fn(ConnectionId)) -> Self {
+        self.resume = resume;
+        self
+    }
+
     /// Handles lines until there are no more, or the network has done enough for one callback. The rest is handled in the next.
     fn handle(&mut self, cx: &mut Context<'_, Server>, mut data: &[u8]) {
         let now = now();
-        while let Some(line) = self.lines.next(&mut data) {
+        while let Some(line) = self.reading.lines.next(&mut data) {
             match line {
                 Ok(line) => cx.factory.network.handle_line(self.client, line, now),
                 Err(_) => cx.factory.network.handle_overlong(self.client, now),
@@ -135,19 +155,87 @@ impl Irc {
         }
         cx.factory.transmit();
         if !data.is_empty() {
-            self.held = data.to_vec();
+            self.reading.held = data.to_vec();
             cx.connection.pause_reading();
-            let id = cx.id();
-            after(Duration::ZERO)
-                .map(move |()| with_session(id, Self::resume))
-                .detach();
+            self.resume_later(cx.id());
         }
     }
 
-    fn resume(&mut self, cx: &mut Context<'_, Server>) {
+    fn resume_later(&self, id: ConnectionId) {
+        let resume = self.resume;
+        after(Duration::ZERO).map(move |()| resume(id)).detach();
+    }
+
+    /// Handles the bytes that were too many for one callback.
+    pub fn resume(&mut self, cx: &mut Context<'_, Server>) {
         cx.connection.resume_reading();
-        let held = std::mem::take(&mut self.held);
+        let held = std::mem::take(&mut self.reading.held);
         self.handle(cx, &held);
+    }
+}
+
+fn resume(id: ConnectionId) {
+    with_session(id, Irc::resume);
+}
+
+impl Snapshot for Irc {
+    const FORMAT: &'static str = "irc/1";
+
+    type Before = ();
+
+    type Shared = State;
+
+    type Session = Reading;
+
+    fn save(server: &Server) -> Result<State, Refusal> {
+        server.network.state().ok_or(Refusal::Busy)
+    }
+
+    fn restore(server: &mut Server, state: State) -> Result<(), String> {
+        server.network.restore(state);
+        server.metrics.record(&mut server.network);
+        server.set_timer();
+        Ok(())
+    }
+
+    fn save_session(&self) -> Result<Reading, Refusal> {
+        Ok(self.reading.clone())
+    }
+
+    fn restore_session(cx: &mut Context<'_, Server>, reading: Reading) -> Result<Self, String> {
+        Ok(Self::restored(cx, reading, resume))
+    }
+}
+
+impl Irc {
+    /// Makes a session again after a swap; `resume` is as for [`Self::resumed_by`].
+    pub fn restored(
+        cx: &mut Context<'_, Server>,
+        reading: Reading,
+        resume: fn(ConnectionId),
+    ) -> Self {
+        let client = ClientId(cx.id().as_u64());
+        let Server {
+            network,
+            connections,
+            groups,
+            ..
+        } = &mut *cx.factory;
+        if network.knows(client) {
+            connections.insert(client, cx.connection.clone());
+        }
+        for channel in network.channels_of(client) {
+            groups.entry(channel).or_default().add(cx.connection);
+        }
+        let session = Self {
+            client,
+            reading,
+            resume,
+        };
+        if !session.reading.held.is_empty() {
+            session.resume_later(cx.id());
+        }
+        session
     }
 }
 
@@ -292,4 +380,6 @@ fn now() -> Now {
     }
 }
 
-export_plugin!(Irc);
+// Another plugin that builds on this one exports its own.
+#[cfg(feature = "export")]
+export_plugin!(Irc, swap);

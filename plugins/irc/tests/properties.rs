@@ -1,4 +1,4 @@
-//! The fuzz targets' checks with inputs from a seeded generator: the same on every machine, and without cargo-fuzz.
+//! The fuzz targets' checks with inputs from a seeded generator: the same on every machine, and without the fuzzer.
 
 #![expect(
     clippy::unwrap_used,

@@ -191,3 +191,45 @@ fn register(host: &mut Host<Irc>, nick: &str) -> ConnectionId {
 fn text(host: &mut Host<Irc>, id: ConnectionId) -> String {
     String::from_utf8_lossy(&host.received(id)).into_owned()
 }
+
+#[test]
+fn everything_is_as_it_was_after_a_swap() {
+    let mut host = Host::<Irc>::start("{}").unwrap();
+    let [ann, bob] = ["ann", "bob"].map(|nick| register(&mut host, nick));
+    let late = host.connect();
+    host.send(late, b"NICK cat\r\n");
+    host.send(
+        ann,
+        b"JOIN #a secret\r\nMODE #a +ntklb key 7 x!*@*\r\nTOPIC #a :tea\r\nINVITE bob #a\r\nAWAY :out\r\n",
+    );
+    host.send(bob, b"JOIN #a key\r\nNICK bobby\r\nNICK bob\r\nWHOIS ");
+    let ask = |host: &mut Host<Irc>| {
+        for id in [ann, bob] {
+            host.received(id);
+        }
+        host.send(
+            ann,
+            b"TOPIC #a\r\nMODE #a\r\nMODE #a b\r\nNAMES #a\r\nLUSERS\r\nWHOWAS bobby\r\nWHOIS ann\r\n",
+        );
+        text(host, ann)
+    };
+    let before = ask(&mut host);
+    assert!(before.contains("332 ann #a :tea"), "{before}");
+    let mut host: Host<Irc> = host.swap("{}").unwrap();
+    assert_eq!(ask(&mut host), before);
+    // A line that had begun goes on, a nickname that was claimed stays so, and the channel hears.
+    host.send(bob, b"ann\r\nPRIVMSG #a :hello\r\n");
+    let whois = text(&mut host, bob);
+    assert!(whois.contains("301 bob ann :out"), "{whois}");
+    assert_eq!(
+        text(&mut host, ann),
+        ":bob!u@127.0.0.1 PRIVMSG #a :hello\r\n"
+    );
+    host.send(ann, b"NICK cat\r\n");
+    assert!(text(&mut host, ann).contains(" 433 "));
+    host.send(late, b"USER u 0 * :u\r\n");
+    assert!(text(&mut host, late).contains(" 001 cat "));
+    // So does time: ann is asked whether she is there.
+    host.advance(Duration::from_secs(120));
+    assert!(text(&mut host, ann).contains("PING :"));
+}

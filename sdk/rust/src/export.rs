@@ -5,7 +5,7 @@
 /// | call | exports |
 /// |---|---|
 /// | `export_plugin!(Echo)` | streams |
-/// | `export_plugin!(Echo, swap)` | streams; `Echo` implements [`Swap`](crate::Swap) |
+/// | `export_plugin!(Echo, swap)` | streams; `Echo` implements [`Snapshot`](crate::Snapshot), or [`Swap`](crate::Swap) |
 /// | `export_plugin!(Echo, datagrams: Udp)` | streams, and datagrams; `Udp` is a [`DatagramProtocol`](crate::DatagramProtocol) with the same factory |
 /// | `export_plugin!(Echo, swap, datagrams: Udp)` | all of it |
 /// | `export_plugin!(datagrams: Udp)` | datagrams alone |

@@ -18,7 +18,10 @@ pub(crate) use crate::bindings::nethost::plugin::{
     metrics::{Counter, Gauge, Histogram},
     progress::Bar,
     random::{get_bytes as random_bytes, get_u64 as random_u64},
-    storage::{Directory, File, named_directory, named_file, take_file, take_metadata, take_page},
+    storage::{
+        Directory, File, adopt_file, named_directory, named_file, take_file, take_metadata,
+        take_page,
+    },
     transport::{Connection, Group},
 };
 #[cfg(not(target_arch = "wasm32"))]
@@ -27,7 +30,7 @@ pub(crate) use crate::testing::accounts::{
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::bulk::{
-    File, named_file, progress, receive_file, send_file, splice,
+    File, adopt_file, named_file, progress, receive_file, send_file, splice,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::command::{

@@ -19,7 +19,7 @@
 //! | do something again and again, try again ever later | [`LoopingCall`], [`Backoff`] |
 //! | write `async` code | [`spawn`], [`with_factory`], [`with_session`] |
 //! | use a crate that wants `AsyncRead` and `AsyncWrite` | [`Stream`], [`Serve`] |
-//! | keep state and connections when the plugin is replaced | [`Swap`] |
+//! | keep state and connections when the plugin is replaced | [`Snapshot`], in ten lines; [`Migrate`]; [`Swap`] where bytes are to be written by hand |
 //! | know the time, draw lots, log | [`clock`], [`random`], [`log`] |
 //! | count for the operator's monitoring | [`metrics`] |
 //! | test without wasm, sockets and sleep | `testing` |
@@ -99,6 +99,7 @@ extern crate self as nethost_sdk;
 
 mod config;
 mod protocol;
+mod snapshot;
 
 mod connection;
 mod datagram;
@@ -155,6 +156,7 @@ pub use executor::{Task, spawn, spawn_for_instance, try_join};
 pub use instance::{with_factory, with_session};
 pub use looping_call::LoopingCall;
 pub use protocol::{Context, Factory, Origin, Protocol, Refusal, Swap};
+pub use snapshot::{Formats, Migrate, Snapshot};
 pub use storage::{
     Directory, DirectoryEntry, DirectoryPage, File, FileKind, FileLock, FileMetadata, FileOpening,
     MAX_TRANSFER,

@@ -26,6 +26,17 @@ impl File {
         Ok(Self(host::named_file(name)?))
     }
 
+    /// Its id, under which the next version of the plugin can [adopt](Self::adopt) it.
+    pub fn id(&self) -> u64 {
+        self.0.id()
+    }
+
+    /// The file that the version before had open, with its lock: in [`Snapshot::restore`](crate::Snapshot::restore) and
+    /// [`restore_session`](crate::Snapshot::restore_session) only. What is not adopted is closed.
+    pub fn adopt(id: u64) -> Option<Self> {
+        host::adopt_file(id).map(Self)
+    }
+
     /// Its length now, in bytes. Errors: `io`.
     pub fn size(&self) -> Result<u64, Error> {
         Ok(self.0.size()?)

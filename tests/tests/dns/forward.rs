@@ -106,7 +106,7 @@ impl Upstream {
 }
 
 fn add(message: &mut Message, data: [u8; 4]) {
-    let ttl = if message.questions[0].name.labels().next() == Some(b"short") {
+    let ttl = if message.questions[0].name.to_string().to_lowercase().starts_with("short") {
         1
     } else {
         300

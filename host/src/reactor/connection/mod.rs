@@ -6,11 +6,13 @@
 
 mod pump;
 
+mod report;
+
 mod steps;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     pin::Pin,
     rc::{Rc, Weak},
     task::{Context, Waker},
@@ -18,6 +20,8 @@ use std::{
 };
 
 use bytes::Bytes;
+pub(crate) use report::ConnectionReport;
+use report::Tally;
 pub(crate) use steps::ListenerTls;
 pub use steps::TlsRole;
 use steps::{Intake, Steps};
@@ -25,9 +29,10 @@ use tokio::time::{Instant, Sleep};
 
 use super::{
     group::Group,
-    handler::{CloseReason, Id, SessionKey},
+    handler::{CloseReason, Handler, Id, SessionKey},
     holdings::Holdings,
     outbox::Outbox,
+    turns::{Lane, Place},
     worker::Worker,
 };
 use crate::{
@@ -44,6 +49,10 @@ pub struct Connection {
     worker: Rc<Worker>,
     holdings: Rc<Holdings>,
     session: Cell<Option<SessionKey>>,
+    /// The session is that of the version before the last swap.
+    stays: Cell<bool>,
+    /// The session had a callback since the last swap.
+    touched: Cell<bool>,
     /// What it can show a peer when it becomes the server of TLS.
     server_tls: ListenerTls,
     /// It came to a listener, and was not dialed.
@@ -73,6 +82,8 @@ pub struct Connection {
     /// The pump is being polled, and need not be woken.
     pumping: Cell<bool>,
     pump: RefCell<Option<Waker>>,
+    /// Where the pump waits for the service's turn.
+    place: Place,
     /// How long no byte has moved, as far as looks now and then can tell.
     idle: Cell<Duration>,
     /// No byte has moved yet.
@@ -83,9 +94,11 @@ pub struct Connection {
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
     /// Bytes that moved in bulk since the time to close began.
     moved_closing: Cell<u64>,
-    groups: RefCell<Vec<Weak<Group>>>,
+    /// By their addresses: a connection may be in a million groups, and leave each.
+    groups: RefCell<BTreeMap<usize, Weak<Group>>>,
     /// Operations that end with this connection.
     operations: RefCell<BTreeSet<Id>>,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -162,7 +175,9 @@ impl Connection {
 
     /// Queues bytes without copying them.
     pub(super) fn write_shared(self: &Rc<Self>, data: &Bytes) {
-        if self.is_writable() {
+        if data.len() < SHARED_FROM {
+            self.write(data);
+        } else if self.is_writable() {
             match self.steps.borrow_mut().last(data.len()) {
                 None => self.outbox.borrow_mut().push_shared(data),
                 Some(after) => after.push_shared(data),
@@ -266,6 +281,8 @@ impl Connection {
             worker,
             holdings,
             session: Cell::new(None),
+            stays: Cell::new(false),
+            touched: Cell::new(false),
             server_tls,
             accepted: Cell::new(false),
             transport: RefCell::new(transport),
@@ -283,6 +300,7 @@ impl Connection {
             fate: RefCell::new(None),
             pumping: Cell::new(false),
             pump: RefCell::new(None),
+            place: Place::default(),
             idle: Cell::new(Duration::ZERO),
             fresh: Cell::new(true),
             idle_timeout: Cell::new(None),
@@ -291,6 +309,7 @@ impl Connection {
             moved_closing: Cell::new(0),
             groups: RefCell::default(),
             operations: RefCell::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -304,6 +323,36 @@ impl Connection {
         self.accepted
             .get()
             .then(|| (self.local.clone(), self.peer.clone()))
+    }
+
+    /// Returns who is to be called about this connection now: the handler in charge, or the one that the session stayed with at a swap.
+    pub(super) fn handler(&self) -> Option<Rc<dyn Handler>> {
+        self.touched.set(true);
+        if self.stays.get() {
+            self.holdings.versions.elder()
+        } else {
+            self.holdings.handler()
+        }
+    }
+
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched.get()
+    }
+
+    pub(super) fn touch(&self) {
+        self.touched.set(true);
+    }
+
+    pub(super) fn untouch(&self) {
+        self.touched.set(false);
+    }
+
+    pub(crate) fn stays(&self) -> bool {
+        self.stays.get()
+    }
+
+    pub(super) fn stay(&self, stays: bool) {
+        self.stays.set(stays);
     }
 
     /// Returns the handler's session, if the connection has one.
@@ -354,6 +403,10 @@ impl Connection {
         self.idle.set(idle.saturating_add(period));
     }
 
+    pub(super) fn lane(&self) -> &Rc<Lane> {
+        self.holdings.lane()
+    }
+
     pub(super) fn admit_membership(&self) -> bool {
         self.holdings.admit_member()
     }
@@ -363,19 +416,15 @@ impl Connection {
     }
 
     pub(super) fn joined(&self, group: &Rc<Group>) {
-        self.groups.borrow_mut().push(Rc::downgrade(group));
+        let address = Rc::as_ptr(group).addr();
+        let mut groups = self.groups.borrow_mut();
+        groups.insert(address, Rc::downgrade(group));
     }
 
-    pub(super) fn left(&self, group: &Rc<Group>) {
-        self.groups
-            .borrow_mut()
-            .retain(|other| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(group)));
-    }
-
-    pub(super) fn forget_dropped_groups(&self) {
-        self.groups
-            .borrow_mut()
-            .retain(|group| group.strong_count() > 0);
+    /// It is no member of the group any more, which may be about to go.
+    pub(super) fn left(&self, group: &Group) {
+        let address = std::ptr::from_ref(group).addr();
+        self.groups.borrow_mut().remove(&address);
     }
 
     pub(super) fn operations(&self) -> &RefCell<BTreeSet<Id>> {
@@ -478,3 +527,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the plugin is told when too much is unsent.
 const UNSENT: &str = "unsent bytes";
+
+/// From so many bytes on, a write to a group is shared among its members: 128. Of a shorter one each has a copy: to keep a share takes 40 bytes itself, so a million
+/// unsent writes of one byte would take forty times what the limit says.
+const SHARED_FROM: usize = 128;

@@ -126,14 +126,20 @@ fn channel_changes<'o>(line: Line<'o>, changes: &[ChannelChange<'_>]) -> Line<'o
     let mut letters = Vec::new();
     let mut parameters: Vec<Vec<u8>> = Vec::new();
     let mut last = None;
+    // A change that lacks its parameter would take that of one behind it.
+    let mut has_more = true;
     for change in changes {
+        has_more &= !matches!(
+            change,
+            ChannelChange::BanList | ChannelChange::Incomplete(..)
+        );
         let (sign, letter, parameter) = match change {
             ChannelChange::Flag(sign, flag) => (*sign, flag.letter(), None),
             ChannelChange::Privilege(sign, privilege, nick) => {
                 (*sign, privilege.letter(), Some(nick.as_bytes().to_vec()))
             }
             ChannelChange::SetKey(key) => (Sign::Set, b'k', Some(key.as_bytes().to_vec())),
-            ChannelChange::ClearKey => (Sign::Clear, b'k', Some(b"*".to_vec())),
+            ChannelChange::ClearKey => (Sign::Clear, b'k', has_more.then(|| b"*".to_vec())),
             ChannelChange::SetLimit(limit) => (Sign::Set, b'l', Some(decimal(u64::from(*limit)))),
             ChannelChange::ClearLimit => (Sign::Clear, b'l', None),
             ChannelChange::Ban(sign, mask) => {

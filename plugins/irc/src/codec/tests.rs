@@ -126,6 +126,8 @@ fn modes_are_decoded() {
             vec![Ban(Set, Mask::new(b"wiz!*@*").unwrap()), BanList],
         ),
         ("MODE #a -o", vec![Incomplete(Clear, b'o')]),
+        ("MODE #a +o-k", vec![Incomplete(Set, b'o'), ClearKey]),
+        ("MODE #a +b-k", vec![BanList, ClearKey]),
         (
             "MODE #a +ly 0",
             vec![Unfit(Set, b'l', text("0")), Unknown(b'y')],

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     event::{ChannelId, ClientId},
     user::User,
@@ -12,7 +14,7 @@ use crate::types::{
 };
 
 /// A channel.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Channel {
     pub(super) id: ChannelId,
     pub(super) name: ChannelName,
@@ -28,7 +30,7 @@ pub(super) struct Channel {
 }
 
 /// A topic, and who set it when.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Topic {
     pub(super) text: Box<[u8]>,
     pub(super) who: Box<[u8]>,
@@ -36,7 +38,7 @@ pub(super) struct Topic {
 }
 
 /// An entry of the ban list.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Ban {
     pub(super) mask: Mask,
     pub(super) who: Box<[u8]>,
@@ -44,7 +46,7 @@ pub(super) struct Ban {
 }
 
 /// What a member is besides a member.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Membership {
     pub(super) operator: bool,
     pub(super) voice: bool,

@@ -38,6 +38,8 @@ mod whowas;
 
 mod tally;
 
+pub mod state;
+
 #[cfg(test)]
 mod tests;
 

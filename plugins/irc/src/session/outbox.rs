@@ -75,6 +75,11 @@ impl Outbox {
         })
     }
 
+    /// Whether nothing waits to be done.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// How many bytes wait.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.read

@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     event::{ChannelId, ClientId},
     outbox::To,
@@ -13,7 +15,7 @@ use crate::types::{
 };
 
 /// What every client has, registered or not.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Link {
     pub(super) id: ClientId,
     pub(super) host: Host,
@@ -49,7 +51,7 @@ impl Link {
 }
 
 /// A client that has not registered.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Registration {
     pub(super) link: Link,
     pub(super) password: Option<Box<[u8]>>,
@@ -59,7 +61,7 @@ pub(super) struct Registration {
 }
 
 /// Where a client is in capability negotiation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Negotiation {
     /// Not begun, or ended.
     Idle,
@@ -87,7 +89,7 @@ impl Registration {
 }
 
 /// A client that has registered.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct User {
     pub(super) link: Link,
     pub(super) nick: Nick,
@@ -107,18 +109,19 @@ pub(super) struct User {
     pub(super) signon: Duration,
     /// The last relay that reached this user.
     pub(super) mark: u64,
+    #[serde(skip)]
     prefix: Box<[u8]>,
 }
 
 /// An invitation to a channel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Invitation {
     pub(super) channel: ChannelId,
     pub(super) from: Inviter,
 }
 
 /// Who invited; an operator's invitation also goes past a ban.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Inviter {
     Operator,
     Member,

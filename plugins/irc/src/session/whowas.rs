@@ -2,19 +2,22 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::{event::Now, user::User};
 use crate::types::name::{Folded, Host, Nick, UserName};
 
 /// The last users who left or took another nickname.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Whowas {
     entries: VecDeque<Entry>,
 }
 
 /// A user as they were.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
-    key: Folded,
+    #[serde(skip, default)]
+    key: Option<Folded>,
     pub(super) nick: Nick,
     pub(super) name: UserName,
     pub(super) host: Host,
@@ -29,7 +32,7 @@ impl Whowas {
             self.entries.pop_back();
         }
         self.entries.push_front(Entry {
-            key: user.nick.folded(),
+            key: Some(user.nick.folded()),
             nick: user.nick,
             name: user.name,
             host: user.link.host.clone(),
@@ -38,12 +41,20 @@ impl Whowas {
         });
     }
 
+    /// Makes what is not a part of its state at a swap.
+    pub(super) fn index(&mut self) {
+        for entry in &mut self.entries {
+            entry.key = Some(entry.nick.folded());
+        }
+    }
+
     /// Those who had a nickname, the latest first.
     pub(super) fn find(&self, nick: &[u8]) -> impl Iterator<Item = &Entry> {
         let key = Nick::new(nick).map(|nick| nick.folded());
+        let known = key.is_some();
         self.entries
             .iter()
-            .filter(move |entry| Some(entry.key) == key)
+            .filter(move |entry| known && entry.key == key)
     }
 }
 

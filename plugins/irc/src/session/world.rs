@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     channel::{Channel, Membership},
     event::{ChannelId, ClientId},
@@ -14,13 +16,15 @@ use crate::types::{
 
 /// Users, channels, and the ways to find them. Names are looked up by hash; numbers are kept in order, so that
 /// lists come out the same each time and a long one can stop anywhere.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct World {
     pub(super) unregistered: BTreeMap<ClientId, Registration>,
     pub(super) users: BTreeMap<ClientId, User>,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     /// Whose nickname this is; also those of clients that have not registered.
+    #[serde(skip)]
     nicks: HashMap<Folded, ClientId>,
+    #[serde(skip)]
     names: HashMap<Folded, ChannelId>,
     last_channel: u64,
     pub(super) operators: u64,
@@ -46,6 +50,22 @@ pub(super) enum Left {
 }
 
 impl World {
+    /// Makes what is not a part of its state at a swap: the ways to find users and channels.
+    pub(super) fn index(&mut self) {
+        for user in self.users.values_mut() {
+            user.rename(user.nick);
+            self.nicks.insert(user.nick.folded(), user.id());
+        }
+        for client in self.unregistered.values() {
+            if let Some(nick) = client.nick {
+                self.nicks.insert(nick.folded(), client.link.id);
+            }
+        }
+        for channel in self.channels.values() {
+            self.names.insert(channel.name.folded(), channel.id);
+        }
+    }
+
     pub(super) fn user(&self, id: ClientId) -> Option<&User> {
         self.users.get(&id)
     }

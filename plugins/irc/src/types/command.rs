@@ -1,5 +1,7 @@
 //! Commands, as clients send them and as the server relays them.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     mode::{ChannelChange, UserChange},
     name::{ChannelName, Nick, UserName},
@@ -92,7 +94,7 @@ pub enum Command<'a> {
 
 /// What USER's second parameter asks for: "bit 2 ... mode 'w' ... bit 3 ... mode 'i'"
 /// ([RFC 2812 section 3.1.3](https://www.rfc-editor.org/rfc/rfc2812#section-3.1.3)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitialModes {
     /// Whether to set `w`.
     pub wallops: bool,

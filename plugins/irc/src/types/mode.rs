@@ -1,5 +1,7 @@
 //! Modes of users and channels.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     name::{Key, Mask, Nick},
     text::Text,
@@ -152,7 +154,7 @@ pub enum UserChange {
 }
 
 /// A set of flags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flags(u8);
 
 impl Flags {

@@ -6,10 +6,13 @@ use std::{
     net::IpAddr,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::text::{Word, is_line_breaking};
 
 /// A nickname.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct Nick(Short<{ Self::MAX }>);
 
 impl Nick {
@@ -52,7 +55,8 @@ impl fmt::Debug for Nick {
 }
 
 /// The name of a channel.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct ChannelName(Short<{ Self::MAX }>);
 
 impl ChannelName {
@@ -113,7 +117,8 @@ impl Folded {
 }
 
 /// A user's name on their own system, as they told it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct UserName(Short<{ Self::MAX }>);
 
 impl UserName {
@@ -151,13 +156,19 @@ impl fmt::Debug for UserName {
 }
 
 /// Where a client is connected from, as others see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct Host(Box<[u8]>);
 
 impl Host {
     /// The host of a client on this machine that has no address.
     pub fn local() -> Self {
         Self(Box::from(*b"localhost"))
+    }
+
+    /// Checks a host as [`Self::as_word`] has it.
+    fn new(bytes: &[u8]) -> Option<Self> {
+        Word::new(bytes).map(|word| Self(word.as_bytes().into()))
     }
 
     /// The host as a parameter.
@@ -180,7 +191,8 @@ impl From<IpAddr> for Host {
 }
 
 /// The key of a channel.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct Key(Short<{ Self::MAX }>);
 
 impl Key {
@@ -215,7 +227,8 @@ impl fmt::Debug for Key {
 }
 
 /// A pattern over `nick!user@host`, always with all three parts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct Mask(Box<[u8]>);
 
 impl Mask {
@@ -255,6 +268,27 @@ impl Mask {
         eq(&self.0, &other.0)
     }
 }
+
+/// Names in a state that moves at a swap: the bytes, checked again when they are read.
+macro_rules! moves_as_bytes {
+    ($($name:ident: $what:literal),*) => {$(
+        impl TryFrom<Vec<u8>> for $name {
+            type Error = String;
+
+            fn try_from(bytes: Vec<u8>) -> Result<Self, String> {
+                Self::new(&bytes).ok_or_else(|| format!("`{}` is no {}", bytes.escape_ascii(), $what))
+            }
+        }
+
+        impl From<$name> for Vec<u8> {
+            fn from(name: $name) -> Self {
+                name.as_word().as_bytes().to_vec()
+            }
+        }
+    )*};
+}
+
+moves_as_bytes!(Nick: "nickname", ChannelName: "channel name", UserName: "user name", Key: "key", Mask: "mask", Host: "host");
 
 /// Whether a pattern with `*` (any bytes) and `?` (any one byte) covers a text, by IRC's rules of case.
 ///

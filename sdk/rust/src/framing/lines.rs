@@ -1,11 +1,13 @@
 //! Lines.
 
+use serde::{Deserialize, Serialize};
+
 use super::{TooLong, take};
 
 /// Lines that end in LF or CR LF.
 ///
-/// A line that is too long is reported once, as soon as that is certain, and skipped up to its end.
-#[derive(Debug)]
+/// With serde it can be a part of a session's state at a swap. A line that is too long is reported once, as soon as that is certain, and skipped up to its end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lines {
     maximum: usize,
     buffer: Vec<u8>,

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc, time::Duration};
 
 use super::{
     disk,
-    reactor::{self, Connection, Ending, Intake, Reactor, Sink, Step},
+    reactor::{self, Adoptable, Connection, Ending, Intake, Reactor, Sink, Step},
 };
 use crate::{
     bindings::nethost::plugin::{
@@ -125,6 +125,18 @@ pub(crate) fn error(code: ErrorCode, message: &str) -> Error {
     }
 }
 
+/// The file that the version before had, with its lock: that version is forgotten, and not dropped.
+pub(crate) fn adopt_file(id: u64) -> Option<File> {
+    let Adoptable(stored, access, changed) =
+        reactor::with(|reactor| reactor.adoptable.remove(&id))?;
+    Some(File {
+        handle: Some(id),
+        stored,
+        access,
+        changed,
+    })
+}
+
 /// A plugin's handle of a file.
 pub(crate) struct File {
     /// What its locks are known by; none for a file that was granted by name.
@@ -136,6 +148,18 @@ pub(crate) struct File {
 }
 
 impl File {
+    /// Its id, under which another version can have it after a swap.
+    pub(crate) fn id(&self) -> u64 {
+        reactor::with(|reactor| {
+            let id = self.handle.unwrap_or_else(|| reactor.next_id());
+            let (stored, changed) = (self.stored.clone(), self.changed.clone());
+            reactor
+                .adoptable
+                .insert(id, Adoptable(stored, self.access, changed));
+            id
+        })
+    }
+
     pub(crate) fn opened(stored: Rc<Stored>, access: Access, changed: Rc<dyn Fn()>) -> Self {
         Self {
             handle: Some(reactor::with(Reactor::next_id)),

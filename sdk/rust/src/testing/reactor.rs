@@ -555,6 +555,19 @@ pub(crate) struct Asked {
     pub(crate) owner: Option<ConnectionId>,
 }
 
+/// An open file that another version may ask for.
+pub(crate) struct Adoptable(
+    pub(crate) Rc<Stored>,
+    pub(crate) super::Access,
+    pub(crate) Rc<dyn Fn()>,
+);
+
+impl std::fmt::Debug for Adoptable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Adoptable")
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Reactor {
     pub(crate) now: Duration,
@@ -566,6 +579,7 @@ pub(crate) struct Reactor {
     pub(crate) addresses: HashMap<u64, Vec<types::Address>>,
     pub(crate) log: Vec<(Level, String)>,
     pub(crate) files: HashMap<String, Rc<Stored>>,
+    pub(crate) adoptable: HashMap<u64, Adoptable>,
     pub(crate) folders: HashMap<String, Rc<Folder>>,
     pub(crate) watches: BTreeMap<u64, Watch>,
     pub(crate) found: HashMap<u64, Found>,

@@ -9,6 +9,8 @@ use serde::Deserialize;
 struct Echo {
     echoed: u64,
     fails_in: String,
+    /// Its peer said `hold`, and not `free` since.
+    busy: bool,
 }
 
 struct Echoes {
@@ -26,6 +28,15 @@ struct Settings {
 impl Settings {
     fn fail_in(&self, call: &str) -> Result<(), String> {
         assert_ne!(self.fails_in.strip_prefix("trap-in-"), Some(call));
+        if self.fails_in.strip_prefix("loop-in-") == Some(call) {
+            loop {
+                std::hint::black_box(call);
+            }
+        }
+        if self.fails_in.strip_prefix("grow-in-") == Some(call) {
+            let all: Vec<Vec<u8>> = (0..).map(|_| vec![1; 1 << 20]).collect();
+            std::hint::black_box(all);
+        }
         if self.fails_in == call {
             Err(format!("told to fail in {call}"))
         } else {
@@ -51,11 +62,18 @@ impl Protocol for Echo {
         Some(Self {
             echoed: 0,
             fails_in,
+            busy: false,
         })
     }
 
-    /// `?` is answered with the counters.
+    /// `?` is answered with the counters, `boom` with a trap; from `hold` to `free` the session is busy.
     fn data_received(&mut self, cx: &mut Context<'_, Echoes>, data: &[u8]) {
+        assert_ne!(data, b"boom");
+        match data {
+            b"hold" => self.busy = true,
+            b"free" => self.busy = false,
+            _ => {}
+        }
         if data == b"?" {
             let counters = format!("{} of {}\n", self.echoed, cx.factory.total);
             cx.connection.write(counters.as_bytes());
@@ -68,9 +86,10 @@ impl Protocol for Echo {
 }
 
 impl Swap for Echo {
-    const FORMATS: &'static [&'static str] = &["echo/2", "echo/1"];
+    const FORMATS: &'static [&'static str] = &["echo/3", "echo/1"];
 
     fn save(factory: &Echoes, _format: &str) -> Result<Vec<u8>, Refusal> {
+        factory.settings.fail_in("save").map_err(Refusal::Failed)?;
         Ok(factory.total.to_be_bytes().to_vec())
     }
 
@@ -83,6 +102,8 @@ impl Swap for Echo {
         match self.fails_in.as_str() {
             "save-session" => Err(Refusal::Failed("told to fail in save-session".to_owned())),
             "busy" => Err(Refusal::Busy),
+            _ if self.busy => Err(Refusal::Busy),
+            "big" => Ok(vec![0; 8 << 20]),
             _ => Ok(self.echoed.to_be_bytes().to_vec()),
         }
     }
@@ -98,7 +119,14 @@ impl Swap for Echo {
         cx.connection.write(greeting.as_bytes());
         cx.factory.settings.fail_in("restore-session")?;
         let fails_in = cx.factory.settings.fails_in.clone();
-        Ok(Self { echoed, fails_in })
+        if fails_in == "write" {
+            (0..100).for_each(|_| drop(cx.connection.write(&[0; 1 << 20])));
+        }
+        Ok(Self {
+            echoed,
+            fails_in,
+            busy: false,
+        })
     }
 }
 

@@ -1,9 +1,0 @@
-//! A command that can be built survives a round trip. `cargo +nightly fuzz run encode_decode` in `plugins/irc`.
-
-#![no_main]
-
-#[path = "../checks.rs"]
-#[allow(dead_code, reason = "each target uses one check")]
-mod checks;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::encode_decode(data));

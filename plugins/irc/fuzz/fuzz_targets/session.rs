@@ -1,9 +1,0 @@
-//! Sessions never panic. `cargo +nightly fuzz run session` in `plugins/irc`.
-
-#![no_main]
-
-#[path = "../checks.rs"]
-#[allow(dead_code, reason = "each target uses one check")]
-mod checks;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::session(data));
