@@ -52,7 +52,10 @@ fn play(text: &str, zone: &[u8], piece: usize) -> String {
             let received = host.received(peer);
             let (length, answer) = received.split_first_chunk().unwrap();
             assert_eq!(usize::from(u16::from_be_bytes(*length)), answer.len());
-            said.push_str(&format!("{line}\n{}", shown(&Message::decode(answer).unwrap())));
+            said.push_str(&format!(
+                "{line}\n{}",
+                shown(&Message::decode(answer).unwrap())
+            ));
         } else if line.is_empty() || line.starts_with('#') {
             said.push_str(&format!("{line}\n"));
         }
@@ -92,7 +95,11 @@ fn shown(answer: &Message) -> String {
         let name = code.name().unwrap_or("option");
         said.push_str(&format!("O: {name} {value:?}\n"));
     }
-    for (mark, records) in [("A", &answer.answers), ("N", &answer.authority), ("X", &answer.additional)] {
+    for (mark, records) in [
+        ("A", &answer.answers),
+        ("N", &answer.authority),
+        ("X", &answer.additional),
+    ] {
         for record in records.iter().filter(|it| it.rtype != RecordType::OPT) {
             said.push_str(&format!("{mark}: {}\n", line(record)));
         }

@@ -106,7 +106,12 @@ impl Upstream {
 }
 
 fn add(message: &mut Message, data: [u8; 4]) {
-    let ttl = if message.questions[0].name.to_string().to_lowercase().starts_with("short") {
+    let ttl = if message.questions[0]
+        .name
+        .to_string()
+        .to_lowercase()
+        .starts_with("short")
+    {
         1
     } else {
         300

@@ -54,7 +54,7 @@ pub enum Fault {
     #[error("{0} has more than one {1} record")]
     Several(String, RecordType),
     /// More than a zone here can have.
-    #[error("the zone is too large: 4 GiB of data, or 65535 records of a name and type")]
+    #[error("too large: the records of one name and type are longer than a message, or the zone has more than 4 GiB")]
     TooLarge,
 }
 
@@ -286,6 +286,10 @@ impl Builder {
 
     fn make_set(&mut self, records: &[Pending]) -> Option<()> {
         let rtype = records.first()?.rtype;
+        let lengths = records.iter().map(|record| 12 + usize::from(record.length));
+        if lengths.sum::<usize>() > MAX_SET {
+            return None;
+        }
         // Those of a set have one TTL (RFC 2181 section 5.2): the lowest is true for all.
         let ttl = records.iter().map(|record| record.ttl).min()?;
         let start = self.zone.data.len();
@@ -443,6 +447,9 @@ impl Builder {
         name.map(|name| name.to_string()).unwrap_or_default()
     }
 }
+
+/// Bytes of the records of one name and type: what fits a message beside everything else.
+const MAX_SET: usize = 64_000;
 
 /// Names that are finished in one piece: some milliseconds.
 const AT_ONCE: usize = 4096;

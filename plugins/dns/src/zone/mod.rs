@@ -422,3 +422,6 @@ fn next_target(rest: &[u8]) -> Option<(u32, &[u8], &[u8])> {
 
 /// Where the name of the question is in every message.
 const QUESTION_NAME: u16 = crate::codec::HEADER as u16;
+
+#[cfg(test)]
+mod tests;

@@ -346,12 +346,7 @@ fn aligned(text: &str, align: Align) -> Text<'static> {
 const COLUMNS: &[(Column, &str, Align, Constraint)] = &[
     (Column::Service, "SERVICE", Align::Left, Constraint::Min(8)),
     (Column::State, "STATE", Align::Left, Constraint::Length(8)),
-    (
-        Column::Version,
-        "VERS",
-        Align::Left,
-        Constraint::Length(6),
-    ),
+    (Column::Version, "VERS", Align::Left, Constraint::Length(6)),
     (Column::Conn, "CONN", Align::Right, Constraint::Length(5)),
     (Column::In, "IN/s", Align::Right, Constraint::Length(6)),
     (Column::Out, "OUT/s", Align::Right, Constraint::Length(6)),
