@@ -67,6 +67,20 @@ impl Forwarder {
         }
     }
 
+    pub(crate) fn save_cache(&self, out: &mut Vec<u8>) {
+        self.cache.save(out);
+    }
+
+    pub(crate) fn cache(&mut self) -> &mut Cache {
+        &mut self.cache
+    }
+
+    /// Whether somebody waits on a connection, which outlives a swap: over UDP clients ask again.
+    pub(crate) fn is_busy(&self) -> bool {
+        let mut waiting = self.asked.values().flatten();
+        waiting.any(|waiting| matches!(waiting.back, Back::Stream(_)))
+    }
+
     pub(crate) fn set_hosts(&mut self, hosts: Hosts) {
         self.hosts = hosts;
     }

@@ -49,13 +49,15 @@ pub mod client;
 mod forwarder;
 mod loader;
 
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use nethost_sdk::{
     CloseReason, Context, DatagramContext, DatagramProtocol, Datagrams, Directory, Factory,
-    HIGH_WATER, Origin, Protocol, after, clock,
-    framing::LengthPrefixed,
-    log,
+    HIGH_WATER, Origin, Protocol, Refusal, Swap, after, clock, log,
     metrics::{Counter, Family, Gauge, Metric},
     random, spawn_for_instance, with_factory,
 };
@@ -190,9 +192,8 @@ impl DatagramProtocol for DnsDatagrams {
 #[derive(Debug)]
 pub struct DnsStream {
     client: IpAddr,
-    messages: LengthPrefixed,
     transfers: VecDeque<Transfer>,
-    /// Bytes that came when enough answers waited to be sent: at most what one read brings.
+    /// A message that is not whole; and what came when enough answers waited to be sent: at most what one read brings.
     held: Vec<u8>,
     congested: bool,
     /// The client will send no more.
@@ -206,13 +207,7 @@ impl Protocol for DnsStream {
         let idle = cx.factory.server.config().tcp_idle;
         cx.connection.set_idle_timeout(Some(idle));
         Some(Self {
-            // Over a UNIX socket it is somebody on this machine.
-            client: cx
-                .connection
-                .peer()
-                .ip()
-                .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
-            messages: LengthPrefixed::u16(usize::from(u16::MAX)),
+            client: client_of(cx),
             transfers: VecDeque::new(),
             held: Vec::new(),
             congested: false,
@@ -221,7 +216,7 @@ impl Protocol for DnsStream {
     }
 
     fn data_received(&mut self, cx: &mut Context<'_, Dns>, data: &[u8]) {
-        if self.congested || !self.held.is_empty() {
+        if self.congested {
             self.held.extend_from_slice(data);
             return;
         }
@@ -232,11 +227,8 @@ impl Protocol for DnsStream {
     fn writable(&mut self, cx: &mut Context<'_, Dns>) {
         self.congested = false;
         self.transfer(cx);
-        let held = std::mem::take(&mut self.held);
         if !self.congested {
-            self.handle(cx, &held);
-        } else {
-            self.held = held;
+            self.handle(cx, &[]);
         }
         self.end_if_done(cx);
         cx.factory.tell_later();
@@ -254,17 +246,25 @@ impl Protocol for DnsStream {
 impl DnsStream {
     /// Closes when nothing is left to say to a client that asks no more.
     fn end_if_done(&self, cx: &Context<'_, Dns>) {
-        if self.ended && self.transfers.is_empty() && self.held.is_empty() {
+        if self.ended && self.transfers.is_empty() && !self.congested {
             cx.connection.close();
         }
     }
 
     /// Handles messages until there are no more, or enough answers wait to be sent.
-    fn handle(&mut self, cx: &mut Context<'_, Dns>, mut data: &[u8]) {
+    fn handle(&mut self, cx: &mut Context<'_, Dns>, data: &[u8]) {
+        // Most of the time nothing is held, and nothing is copied.
+        let mut held = std::mem::take(&mut self.held);
+        let mut rest = if held.is_empty() {
+            data
+        } else {
+            held.extend_from_slice(data);
+            &held
+        };
         let dns = &mut *cx.factory;
         dns.stream.clear();
         while !self.congested {
-            let Some(Ok(message)) = self.messages.next(&mut data) else {
+            let Some(message) = next_message(&mut rest) else {
                 break;
             };
             if dns.logs {
@@ -290,7 +290,7 @@ impl DnsStream {
                 dns.stream.clear();
             }
         }
-        self.held.extend_from_slice(data);
+        self.held = rest.to_vec();
         if !dns.stream.is_empty() {
             self.congested |= cx.connection.write(&dns.stream) >= HIGH_WATER;
         }
@@ -316,12 +316,93 @@ impl DnsStream {
     }
 }
 
+/// Zones, the cache and connections move to the next version. Zones are read again from their files there, and served as they were until that is done.
+impl Swap for DnsStream {
+    const FORMATS: &'static [&'static str] = &["dns/1"];
+
+    fn save(dns: &Dns, _format: &str) -> Result<Vec<u8>, Refusal> {
+        if dns.forwarder.is_busy() {
+            return Err(Refusal::Busy);
+        }
+        let mut zones = Vec::new();
+        for (_, served) in dns.server.zones().iter() {
+            if let Served::Zone(zone) = served {
+                zone.save(&mut zones);
+            }
+        }
+        let mut cache = Vec::new();
+        dns.forwarder.save_cache(&mut cache);
+        let mut out = dns.server.secret().to_vec();
+        zone::put(&mut out, &zones);
+        zone::put(&mut out, &cache);
+        Ok(out)
+    }
+
+    fn restore(dns: &mut Dns, _format: &str, state: &[u8]) -> Result<(), String> {
+        let wrong = || "the state is not that of a server".to_owned();
+        let (secret, mut rest) = state.split_first_chunk().ok_or_else(wrong)?;
+        dns.server.set_secret(*secret);
+        let mut zones = zone::take(&mut rest).ok_or_else(wrong)?;
+        while !zones.is_empty() {
+            let zone = zone::Zone::restore(&mut zones).ok_or_else(wrong)?;
+            let apex = *zone.apex();
+            let zones = dns.server.zones_mut();
+            zones.set(&apex, Served::Zone(std::rc::Rc::new(zone)));
+        }
+        let cache = zone::take(&mut rest).ok_or_else(wrong)?;
+        let restored = dns.forwarder.cache().restore(cache);
+        restored.ok_or_else(wrong)?;
+        dns.count_zones();
+        Ok(())
+    }
+
+    fn save_session(&self, _format: &str) -> Result<Vec<u8>, Refusal> {
+        if !self.transfers.is_empty() {
+            return Err(Refusal::Busy);
+        }
+        let mut out = vec![u8::from(self.congested), u8::from(self.ended)];
+        out.extend_from_slice(&self.held);
+        Ok(out)
+    }
+
+    fn restore_session(
+        cx: &mut Context<'_, Dns>,
+        _format: &str,
+        state: &[u8],
+    ) -> Result<Self, String> {
+        let ([congested, ended], held) = state
+            .split_first_chunk()
+            .ok_or("the state is not that of a connection")?;
+        Ok(Self {
+            client: client_of(cx),
+            transfers: VecDeque::new(),
+            held: held.to_vec(),
+            congested: *congested != 0,
+            ended: *ended != 0,
+        })
+    }
+}
+
+/// Who is on the other side; over a UNIX socket somebody on this machine.
+fn client_of(cx: &Context<'_, Dns>) -> IpAddr {
+    let peer = cx.connection.peer();
+    peer.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
 /// One line for a question, for an operator who wants it.
 fn log_query(message: &[u8], client: IpAddr, transport: Transport) {
     if let Some((query, _)) = codec::question_of(message) {
         let (name, class, rtype) = (query.name, query.class, query.rtype);
         log::info!("query {name} {class} {rtype} from {client} over {transport}");
     }
+}
+
+/// The first message of a stream's bytes, if it is whole.
+fn next_message<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk()?;
+    let (message, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    *rest = after;
+    Some(message)
 }
 
 /// A message as streams have it: its length before it ([RFC 1035 section 4.2.2](https://www.rfc-editor.org/rfc/rfc1035#section-4.2.2)).
@@ -342,4 +423,4 @@ const MAX_TRANSFERS: usize = 4;
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(feature = "plugin")]
-nethost_sdk::export_plugin!(DnsStream, datagrams: DnsDatagrams, command: client::Client);
+nethost_sdk::export_plugin!(DnsStream, swap, datagrams: DnsDatagrams, command: client::Client);

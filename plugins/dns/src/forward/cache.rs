@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::{
-    codec::Message,
-    types::{Name, RecordType},
+    codec::{Message, Query},
+    types::{Class, Name, RecordType},
+    zone::{put, take},
 };
 
 /// What an answer is kept under.
@@ -155,6 +156,10 @@ impl Cache {
         for record in sections.into_iter().flatten() {
             record.ttl = record.ttl.min(MAX_TTL);
         }
+        self.insert(key, message, now, ttl);
+    }
+
+    fn insert(&mut self, key: Key, message: Message, since: Duration, ttl: u32) {
         let records = message.records();
         let size = OVERHEAD
             + records
@@ -165,7 +170,7 @@ impl Cache {
         let entry = Entry {
             number,
             message,
-            since: now,
+            since,
             ttl,
             size,
             is_asked: false,
@@ -185,6 +190,49 @@ impl Cache {
             entry.is_asked = false;
             entry.failed_until = now + RECHECK;
         }
+    }
+
+    /// Appends every answer, for the next version of this plugin.
+    pub fn save(&self, out: &mut Vec<u8>) {
+        for (_, key) in &self.order {
+            let Some(entry) = self.entries.get(key) else {
+                continue;
+            };
+            let mut message = entry.message.clone();
+            message.questions.push(Query {
+                name: key.name,
+                rtype: key.rtype,
+                class: Class::IN,
+            });
+            let Some(bytes) = message.encode() else {
+                continue;
+            };
+            out.extend([u8::from(key.dnssec), u8::from(key.checking_disabled)]);
+            out.extend(entry.ttl.to_le_bytes());
+            let since = u64::try_from(entry.since.as_nanos()).unwrap_or(u64::MAX);
+            out.extend(since.to_le_bytes());
+            put(out, &bytes);
+        }
+    }
+
+    /// Takes over what another version saved.
+    pub fn restore(&mut self, mut rest: &[u8]) -> Option<()> {
+        while let Some(([dnssec, checking_disabled], after)) = rest.split_first_chunk() {
+            let (ttl, after) = after.split_first_chunk()?;
+            let (since, after) = after.split_first_chunk()?;
+            rest = after;
+            let mut message = Message::decode(take(&mut rest)?).ok()?;
+            let query = message.questions.pop()?;
+            let key = Key {
+                name: query.name,
+                rtype: query.rtype,
+                dnssec: *dnssec != 0,
+                checking_disabled: *checking_disabled != 0,
+            };
+            let since = Duration::from_nanos(u64::from_le_bytes(*since));
+            self.insert(key, message, since, u32::from_le_bytes(*ttl));
+        }
+        Some(())
     }
 
     /// Removes the oldest until the rest fits.

@@ -54,7 +54,9 @@ pub enum Fault {
     #[error("{0} has more than one {1} record")]
     Several(String, RecordType),
     /// More than a zone here can have.
-    #[error("too large: the records of one name and type are longer than a message, or the zone has more than 4 GiB")]
+    #[error(
+        "too large: the records of one name and type are longer than a message, or the zone has more than 4 GiB"
+    )]
     TooLarge,
 }
 

@@ -7,10 +7,12 @@
 
 mod answer;
 mod build;
+mod saved;
 mod transfer;
 
 pub use answer::{Found, Outcome};
 pub use build::{Builder, Fault};
+pub(crate) use saved::{put, take};
 pub use transfer::Transfer;
 
 use crate::{

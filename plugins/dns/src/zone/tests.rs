@@ -10,9 +10,7 @@ fn zone(text: &str) -> Result<Zone, (u32, Fault)> {
     parser.feed_end();
     let mut builder = Builder::new(apex, 1);
     while let Step::Record(record) = parser.step().unwrap() {
-        builder
-            .add(&record)
-            .map_err(|fault| (record.line, fault))?;
+        builder.add(&record).map_err(|fault| (record.line, fault))?;
     }
     loop {
         if let Some(zone) = builder.finish_some()? {
@@ -27,8 +25,16 @@ const HEAD: &str = "@ SOA a b 1 2 3 4 5\n@ NS ns\n";
 fn what_cannot_be_is_told_with_its_line() {
     for (text, line, expected) in [
         ("@ NS ns\n", 0, "the zone has no SOA record"),
-        ("@ SOA a b 1 2 3 4 5\n", 0, "the zone's name has no NS record"),
-        ("@ NS ns\na.net. A 192.0.2.1\n", 3, "a.net. is not in the zone"),
+        (
+            "@ SOA a b 1 2 3 4 5\n",
+            0,
+            "the zone's name has no NS record",
+        ),
+        (
+            "@ NS ns\na.net. A 192.0.2.1\n",
+            3,
+            "a.net. is not in the zone",
+        ),
         (
             "@ SOA a b 1 2 3 4 5\n@ NS ns\nx SOA a b 1 2 3 4 5\n",
             4,
@@ -54,7 +60,9 @@ fn what_cannot_be_is_told_with_its_line() {
         assert_eq!(at, line, "{text}");
         assert!(fault.to_string().starts_with(expected), "{fault}");
     }
-    let large: String = (0..300).map(|n| format!("x TXT {n}{}\n", "a".repeat(240))).collect();
+    let large: String = (0..300)
+        .map(|n| format!("x TXT {n}{}\n", "a".repeat(240)))
+        .collect();
     let fault = zone(&format!("{HEAD}{large}")).err().unwrap().1;
     assert_eq!(fault, Fault::TooLarge);
 }
@@ -70,7 +78,9 @@ fn records_are_there_once_and_sets_have_one_ttl() {
 
 #[test]
 fn a_large_zone_finds_every_name_and_no_other() {
-    let names: String = (0..5000).map(|n| format!("n{n}.a{} A 192.0.2.1\n", n % 7)).collect();
+    let names: String = (0..5000)
+        .map(|n| format!("n{n}.a{} A 192.0.2.1\n", n % 7))
+        .collect();
     let zone = zone(&format!("{HEAD}{names}")).unwrap();
     let mut question = Question::new();
     let mut rcode = |name: &str| {
@@ -82,8 +92,16 @@ fn a_large_zone_finds_every_name_and_no_other() {
         (outcome.rcode.0, out.count(Section::Answer))
     };
     for n in 0..5000 {
-        assert_eq!(rcode(&format!("N{n}.a{}.example.com", n % 7)), (0, 1), "{n}");
-        assert_eq!(rcode(&format!("n{n}.a{}.example.com", (n + 1) % 7)), (3, 0), "{n}");
+        assert_eq!(
+            rcode(&format!("N{n}.a{}.example.com", n % 7)),
+            (0, 1),
+            "{n}"
+        );
+        assert_eq!(
+            rcode(&format!("n{n}.a{}.example.com", (n + 1) % 7)),
+            (3, 0),
+            "{n}"
+        );
     }
     assert_eq!(rcode("a1.example.com"), (0, 0));
 }
