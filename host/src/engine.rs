@@ -83,9 +83,8 @@ impl Engine {
             .epoch_interruption(true)
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .allocation_strategy(allocation)
-            .cache(cache());
-        #[cfg(feature = "coredump")]
-        config.coredump_on_trap(dumps.is_some());
+            .cache(cache())
+            .coredump_on_trap(dumps.is_some());
         let wasmtime = Wasmtime::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
         imports::add_to_linker(&mut linker)?;

@@ -87,7 +87,7 @@ fn middle(bucket: usize) -> u64 {
     let (octave, part) = (index / PARTS, index % PARTS);
     match octave.checked_sub(1) {
         None => part * STEP + STEP / 2,
-        Some(octave) => ((PARTS + part) * STEP << octave) + (STEP << octave) / 2,
+        Some(octave) => (((PARTS + part) * STEP) << octave) + (STEP << octave) / 2,
     }
 }
 

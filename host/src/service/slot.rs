@@ -517,6 +517,7 @@ impl Slot {
             plugin: next.plugin,
             config: next.config,
         };
+        self.first_setup.set(None);
         if let (Some(alone), Some(admission)) = (&self.alone, next.admission) {
             alone.admit_by(admission);
         }

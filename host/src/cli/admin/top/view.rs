@@ -128,7 +128,7 @@ impl View {
     fn sort_by_neighbour(&mut self, steps: usize) {
         let mut columns = COLUMNS.iter().cycle();
         let here = columns.find(|(column, ..)| *column == self.column);
-        if let Some((column, ..)) = here.and(columns.nth(steps - 1)) {
+        if let Some((column, ..)) = here.and_then(|_| columns.nth(steps - 1)) {
             self.column = *column;
         }
         self.sort();
