@@ -9,6 +9,8 @@ mod contract;
 
 mod text;
 
+#[path = "../../plugins/dns/fuzz/checks.rs"]
+mod dns;
 #[path = "../../plugins/http/fuzz/checks.rs"]
 mod http1;
 #[path = "../../plugins/irc/fuzz/checks.rs"]
@@ -77,6 +79,26 @@ pub const TARGETS: &[Target] = &[
         &["plugins/http/fuzz/corpus/session"],
     )
     .longest(2000),
+    Target::new(
+        "dns-decode",
+        dns::decode_any,
+        &["plugins/dns/fuzz/corpus/decode"],
+    ),
+    Target::new(
+        "dns-encode",
+        dns::encode_decode,
+        &["plugins/dns/fuzz/corpus/encode"],
+    ),
+    Target::new(
+        "dns-zone",
+        dns::zone_file,
+        &["plugins/dns/fuzz/corpus/zone"],
+    ),
+    Target::new(
+        "dns-answer",
+        dns::answer,
+        &["plugins/dns/fuzz/corpus/answer"],
+    ),
     Target::new(
         "irc-decode",
         irc::decode_any,

@@ -5,6 +5,7 @@
 
 mod boundary;
 mod disk;
+mod dns;
 mod http;
 mod idle;
 mod load;
@@ -34,6 +35,8 @@ enum What {
     Boundary(boundary::Options),
     /// How long an echo takes beside a plugin on the same worker that moves 100 MB/s to and from files
     Disk(disk::Options),
+    /// DNS: queries a second, latency, loading and memory, against Knot and NSD
+    Dns(dns::Options),
     /// HTTP: requests and bytes a second, and latency, against nginx and Twisted
     Http(http::Options),
     /// The worst delay of an echo beside a guest on the same worker that does what it must not
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
     match Bench::parse().what {
         What::Boundary(options) => boundary::run(&options),
         What::Disk(options) => disk::run(&options),
+        What::Dns(options) => dns::run(&options),
         What::Http(options) => http::run(&options),
         What::Misbehaviour(options) => misbehaviour::run(&options),
         What::SendFile(options) => send_file::run(&options),

@@ -75,6 +75,41 @@ const PACKAGES: &[Package] = &[
         purpose: Purpose::Tests,
     },
     Package {
+        name: "knot",
+        why: "the plugin dns is compared with it, and it transfers zones",
+        purpose: Purpose::Tests,
+    },
+    Package {
+        name: "knot-dnsutils",
+        why: "its kdig asks the plugin dns",
+        purpose: Purpose::Tests,
+    },
+    Package {
+        name: "bind9-dnsutils",
+        why: "its dig asks the plugin dns",
+        purpose: Purpose::Tests,
+    },
+    Package {
+        name: "ldnsutils",
+        why: "its drill asks the plugin dns",
+        purpose: Purpose::Tests,
+    },
+    Package {
+        name: "knot",
+        why: "`bench dns` is compared with it",
+        purpose: Purpose::Benches,
+    },
+    Package {
+        name: "nsd",
+        why: "`bench dns` is compared with it",
+        purpose: Purpose::Benches,
+    },
+    Package {
+        name: "dnsperf",
+        why: "`bench dns` asks with it",
+        purpose: Purpose::Benches,
+    },
+    Package {
         name: "prometheus",
         why: "its promtool looks for faults in metrics",
         purpose: Purpose::Tests,
