@@ -409,10 +409,10 @@ fn instances_together_have_no_more_memory_than_the_host() {
         );
     }
     assert!(clients.len() > 5, "{}", clients.len());
-    assert!(clients.iter_mut().all(|client| served(client)));
+    assert!(clients.iter_mut().all(served));
     clients.truncate(2);
     until("its memory does not come back", || {
         served(&mut host.connect())
     });
-    assert!(clients.iter_mut().all(|client| served(client)));
+    assert!(clients.iter_mut().all(served));
 }

@@ -130,7 +130,7 @@ pub(crate) fn answer(data: &[u8]) {
 }
 
 fn records(data: &[u8], piece: usize) -> Result<Vec<Record>, FileError> {
-    let mut parser = Parser::new("zone", Name::parse("example.com").unwrap());
+    let mut parser = Parser::new("zone", Name::parse("example.com").expect("a name"));
     let mut rest = data;
     let mut records = Vec::new();
     loop {
@@ -162,7 +162,7 @@ fn records(data: &[u8], piece: usize) -> Result<Vec<Record>, FileError> {
 }
 
 fn zone(data: &[u8]) -> Option<Zone> {
-    let apex = Name::parse("example.com").unwrap();
+    let apex = Name::parse("example.com").expect("a name");
     let mut builder = Builder::new(apex, 100);
     for (record, line) in records(data, data.len().max(1)).ok()?.iter().zip(1..) {
         let record = nethost_dns::zonefile::Record {
@@ -197,7 +197,7 @@ fn server() -> Server {
     };
     let mut server = Server::new(config, [0; 16]);
     let zone = zone(ZONE).map(|zone| Served::Zone(Rc::new(zone)));
-    let apex = Name::parse("example.com").unwrap();
+    let apex = Name::parse("example.com").expect("a name");
     server
         .zones_mut()
         .set(&apex, zone.unwrap_or(Served::Broken));
