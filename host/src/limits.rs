@@ -10,7 +10,8 @@ pub struct Limits {
     pub memory: usize,
     /// Elements of all tables of one instance together. Default 100,000; a component made from Python has about 20,000.
     pub table_elements: usize,
-    /// Processor time of one callback. Default 50 ms. Longer ends the instance.
+    /// Processor time of one callback. Default 50 ms. Longer ends the instance. Nobody looks at the time inside one instruction: a `memory.fill` of 200 MiB that touches
+    /// them for the first time takes some 0.5 s, whatever this is. `memory` bounds that.
     pub callback_time: Duration,
     /// Processor time of instantiation, `configure`, `save` and `restore`, each. Default 5 s.
     pub setup_time: Duration,
