@@ -56,7 +56,12 @@ fn draining_is_told_with_its_deadline_and_whoever_is_done_in_time_is_not_cut_off
     ));
     plugin.settle();
     plugin.host.terminate();
-    assert_eq!(plugin.event("draining"), "19000000000");
+    // What is left of it: the host spends some of it until it tells.
+    let told = Duration::from_nanos(plugin.event("draining").parse().unwrap());
+    assert!(
+        (Duration::from_secs(9)..=Duration::from_secs(19)).contains(&told),
+        "{told:?}"
+    );
     client.expect("goodbye\n");
     client.end();
     assert_eq!(plugin.event(&format!("lost {id}")), "closed-here");

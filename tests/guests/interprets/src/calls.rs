@@ -233,7 +233,8 @@ impl State {
         let extent = Extent {
             offset: self.script.number(),
             length: self.script.option(),
-            rate: self.script.option(),
+            // A byte a second would be a connection that goes on for hours.
+            rate: self.script.option().map(|rate| rate.max(SLOWEST)),
         };
         let id = self.id();
         let connection = |at: usize| {
@@ -498,6 +499,9 @@ impl State {
 fn pick<T>(all: &[T], which: usize) -> Option<&T> {
     all.get(which % all.len().max(1))
 }
+
+/// Bytes a second of what is moved: all that a client sends is through in a second.
+const SLOWEST: u64 = 32 << 10;
 
 const HOSTS: &[&str] = &["localhost", "127.0.0.1", "no-such.invalid", "[::1]", ""];
 

@@ -1,7 +1,9 @@
 //! Calls the host as bytes say, on the contract's raw bindings, for the fuzz target `contract`.
 //!
 //! The first connection begins with a length of two bytes and a script as long. A script is a row of calls, each a byte and what it takes; [`State::step`] is the list.
-//! What does not fit into one callback waits for the next one (`yield`), whichever that is. Handles are chosen from those that are there, by a number; some are made up.
+//! What does not fit into one callback waits for the next one (`yield`), whichever that is, until a connection is lost: from then on nothing waits, and at the script's end all that is
+//! left is closed. A connection that was made out has no limit of its own, so a script that waited for it and for nothing else would keep it forever. Handles are chosen from
+//! those that are there, by a number; some are made up.
 
 #![allow(
     clippy::indexing_slicing,
@@ -61,6 +63,8 @@ pub(crate) struct State {
     pub(crate) ids: Vec<u64>,
     /// Calls of all callbacks together.
     calls: u32,
+    /// A connection was lost: nothing waits any more.
+    is_ending: bool,
 }
 
 /// What a call of the script means for those after it.
@@ -110,7 +114,11 @@ impl handler::GuestSession for Session {
     }
 
     fn connection_lost(&self, _reason: CloseReason) {
-        go_on();
+        STATE.with_borrow_mut(|state| {
+            // Of a script that never came whole nothing is run.
+            state.is_ending = true;
+            state.run();
+        });
     }
 }
 
@@ -177,7 +185,7 @@ impl State {
         }
         while !self.script.is_over() && self.calls < MOST_CALLS {
             self.calls += 1;
-            if self.step() == Next::Later {
+            if self.step() == Next::Later && !self.is_ending {
                 return;
             }
         }
