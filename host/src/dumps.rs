@@ -68,11 +68,6 @@ pub enum DumpsError {
         /// What is wrong with it.
         error: io::Error,
     },
-    /// wasmtime was built without.
-    #[error(
-        "this nethost was built without core dumps: build it with the cargo feature `coredump`"
-    )]
-    NotBuilt,
     /// The thread that would write them cannot be started.
     #[error("starting the thread for core dumps")]
     Thread(#[source] io::Error),
@@ -89,9 +84,6 @@ fn mend(error: &io::Error) -> &'static str {
 impl Dumps {
     /// Opens a folder, which must be there and be no link, and starts the thread. Called as whom the process will be.
     pub fn open(path: &Path) -> Result<Arc<Self>, DumpsError> {
-        if !IS_BUILT {
-            return Err(DumpsError::NotBuilt);
-        }
         let wrong = |error: rustix::io::Errno| DumpsError::Folder {
             path: path.to_owned(),
             error: error.into(),
@@ -187,25 +179,8 @@ impl fmt::Display for Dumped {
     }
 }
 
-#[cfg(feature = "coredump")]
 fn found(error: &wasmtime::Error) -> Option<&wasmtime::WasmCoreDump> {
     error.downcast_ref()
-}
-
-#[cfg(not(feature = "coredump"))]
-fn found(_: &wasmtime::Error) -> Option<&Never> {
-    None
-}
-
-/// In the place of a dump where there can be none.
-#[cfg(not(feature = "coredump"))]
-enum Never {}
-
-#[cfg(not(feature = "coredump"))]
-impl Never {
-    fn serialize(&self, _: &mut Store<State>, _: &str) -> Vec<u8> {
-        match *self {}
-    }
 }
 
 fn mebibytes(bytes: usize) -> String {
@@ -299,9 +274,6 @@ fn prune(folder: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether wasmtime can make dumps.
-pub const IS_BUILT: bool = cfg!(feature = "coredump");
-
 /// Bytes of linear memory that a dump may hold: 16 MiB. To copy that takes a worker some 20 ms; a plugin in Rust begins with one or two.
 pub const LARGEST_MEMORY: usize = 16 << 20;
 
@@ -372,7 +344,7 @@ mod tests {
                 name: format!("echo-0-{:013}-{count}.coredump", 5),
                 bytes: vec![7; 100],
             };
-            super::store(&folder, &path, &dump);
+            store(&folder, &path, &dump);
             let mode = fs::metadata(path.join(&dump.name)).unwrap().permissions();
             assert_eq!(mode.mode() & 0o777, 0o600);
             // The kernel's clock for files is coarse.
@@ -414,13 +386,12 @@ mod tests {
         fs::create_dir_all(&path).unwrap();
         let link = path.join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        let expected = |built: &'static str| if IS_BUILT { built } else { "built without" };
         for (folder, says) in [
             (path.join("none"), "make it with"),
             (link, "no link to one"),
         ] {
             let error = Dumps::open(&folder).unwrap_err().to_string();
-            assert!(error.contains(expected(says)), "{error}");
+            assert!(error.contains(says), "{error}");
         }
         fs::remove_dir_all(path).unwrap();
     }

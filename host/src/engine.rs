@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, thread, time::Duration};
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use wasmtime::{
     Cache, Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails, component::Linker,
 };
 
-use crate::{dumps::Dumps, imports, instance::State};
+use crate::{dumps::Dumps, imports, instance::State, reactor};
 
 /// Compiles components, and links them with what the host offers.
 #[derive(Clone)]
@@ -82,9 +83,8 @@ impl Engine {
             .epoch_interruption(true)
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .allocation_strategy(allocation)
-            .cache(cache());
-        #[cfg(feature = "coredump")]
-        config.coredump_on_trap(dumps.is_some());
+            .cache(cache())
+            .coredump_on_trap(dumps.is_some());
         let wasmtime = Wasmtime::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
         imports::add_to_linker(&mut linker)?;
@@ -118,7 +118,8 @@ impl std::fmt::Debug for Engine {
 }
 
 /// The time between two epochs: a callback that takes longer is looked at that often. 10 ms: a hundred wake-ups a second are not to be seen in a
-/// profile, and a deadline of 50 ms is kept within a fifth.
+/// profile, and a deadline of 50 ms is kept within a quarter. It is a quarter less or more each time, so that no plugin can tell when the next
+/// [tick](reactor::tick) comes, and work only between them.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Bytes of what wasmtime keeps for one instance beside memories and tables: 16 MiB, so that it refuses none for it.
@@ -133,13 +134,32 @@ fn tick(engine: &Wasmtime) -> wasmtime::Result<()> {
     thread::Builder::new()
         .name("epoch".to_owned())
         .spawn(move || {
+            let mut random = seed();
             while let Some(engine) = engine.upgrade() {
                 engine.increment_epoch();
                 drop(engine);
-                thread::sleep(TICK);
+                reactor::tick();
+                // Knuth's linear congruential generator; the guest sees nothing of it.
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                thread::sleep(TICK * 3 / 4 + TICK / 2 * high_byte(random) / 256);
             }
         })?;
     Ok(())
+}
+
+/// Returns a number that nobody can guess. Without randomness, ticks can be foreseen by who knows when the program began.
+fn seed() -> u64 {
+    let mut seed = [0; 8];
+    let _unknown = getrandom(&mut seed, GetRandomFlags::empty());
+    u64::from_ne_bytes(seed)
+}
+
+/// Returns the byte of a number that is hardest to foresee.
+fn high_byte(random: u64) -> u32 {
+    let [highest, ..] = random.to_be_bytes();
+    highest.into()
 }
 
 fn cache() -> Option<Cache> {

@@ -16,7 +16,8 @@
 //! * [`accounts`]: users that the operator named, and how their passwords are verified.
 //! * [`metrics`]: what is counted, and the endpoint that tells it, with health and readiness.
 //! * [`dumps`]: core dumps of plugins that broke.
-//! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets.
+//! * [`admin`]: the socket that an operator's commands speak to.
+//! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets. `checkpoints`: where the time is looked at in its code.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `watch`: what came from files (certificates, users) is loaded again when they change.
 //! * `daemon`: readiness, giving up root, pid file: what a service manager expects; and what the kernel confines the process to.
@@ -58,11 +59,15 @@ pub mod storage;
 
 pub mod metrics;
 
+pub mod admin;
+
 pub mod dumps;
 
 pub mod engine;
 
 pub mod plugin;
+
+mod checkpoints;
 
 pub mod instance;
 

@@ -1,4 +1,4 @@
-//! What each limit is, its default, and how it ends.
+//! What each limit is, its default, and how it ends. `[service.limits]` of a config file sets them, and `--limit NAME=VALUE` of `run` and `exec`.
 
 use std::time::Duration;
 
@@ -14,6 +14,10 @@ pub struct Limits {
     pub callback_time: Duration,
     /// Processor time of instantiation, `configure`, `save` and `restore`, each. Default 5 s.
     pub setup_time: Duration,
+    /// Percent of one worker's processor time that the service has on each of its workers before it takes turns with the others there. Default 25: four services that want everything share a worker evenly,
+    /// and one more waits. Time that nobody else wants is the service's as well, so 1 is enough for one that is alone; with 100 it never lets
+    /// others go first. `host/src/reactor/turns.rs` says how long those can be held up.
+    pub cpu_share: u32,
     /// Connections, open or being made, and datagram sockets of one instance. Default 50,000: wasmtime allows 100,000 handles in a store, and a session takes two. A further
     /// connection is closed at once.
     pub connections: usize,
@@ -36,8 +40,22 @@ pub struct Limits {
     /// Bytes of one datagram that are taken. Default 65,527, all that UDP can carry (RFC 768: a length of 16 bits, of which the header is 8 bytes). What is
     /// longer is cut, and the plugin is told.
     pub datagram: usize,
+    /// Datagrams that one call brings. Default, and most: 64, by when the costs of the call are shared. Further ones come with the next call.
+    pub datagram_batch: usize,
+    /// Outbound connections of one instance that are being made at once. Default 1,000. A further one completes with `limit`.
+    pub connects: usize,
+    /// Outbound connections that the service begins in a second, on each worker, with bursts of a tenth as many. Default 1,000: more than a scan of a network would be
+    /// content with, and enough for a relay. A further one completes with `limit`.
+    pub connect_rate: u32,
+    /// Listeners of the service, those of the plugin's manifest if it was told no others. Default 64. With more it does not start.
+    pub listeners: usize,
     /// Operations in flight (timers included) of one instance. Default 200,000: a few for each connection. A further one completes with `limit`.
     pub operations: usize,
+    /// Timers of one instance; they are operations as well. Default 100,000: two for each connection. A further one completes with `limit`.
+    pub timers: usize,
+    /// Handles of one instance beside two for each connection: groups, files, directories, sockets, metrics, and what is on its way between guest and host. Default 20,000. A
+    /// further one is a trap.
+    pub handles: usize,
     /// Memberships in groups of one instance, all groups together. Default 1,000,000: twenty for each connection. A further one is a trap.
     pub memberships: usize,
     /// Bytes that one call of a host function may bring in, and one result of a callback. Default 4 MiB; more is a trap. What `save`
@@ -53,6 +71,13 @@ pub struct Limits {
     /// Series of the metrics of the service's plugin that have labels, on all workers together. Default 1,000: a metric by each of some hundred commands or channels. What is recorded
     /// in a further one is told as one series with the rest, whose labels say `(overflow)`; that is counted, and logged once.
     pub metric_series: usize,
+    /// Bytes of the config that `configure` gets, as JSON. Default 1 MiB. With more the service does not start.
+    pub config_bytes: usize,
+    /// Bytes of the component. Default 128 MiB, which is the most: one made from Python has 18 MB. A larger one is not loaded.
+    pub component_bytes: usize,
+    /// How long the component may take to compile. Default 2 min; one made from Python takes some 10 s on one core. Then it is not loaded; the thread that compiles goes on and what it makes is
+    /// thrown away.
+    pub compile_time: Duration,
     /// How long `close` waits for the peer to take what is queued. Default 30 s; then the connection is aborted.
     pub close_time: Duration,
     /// How long an outbound connection or a look-up may take, and the first includes the second. Default 30 s.
@@ -73,6 +98,7 @@ impl Default for Limits {
             table_elements: 100_000,
             callback_time: Duration::from_millis(50),
             setup_time: Duration::from_secs(5),
+            cpu_share: 25,
             connections: 50_000,
             connections_per_peer: None,
             connections_per_prefix: None,
@@ -81,13 +107,22 @@ impl Default for Limits {
             idle_time: Duration::from_secs(3600),
             unsent: 1 << 20,
             datagram: LONGEST_DATAGRAM,
+            datagram_batch: DATAGRAM_BATCH,
+            connects: 1000,
+            connect_rate: 1000,
+            listeners: 64,
             operations: 200_000,
+            timers: 100_000,
+            handles: 20_000,
             memberships: 1_000_000,
             hostcall_bytes: 4 << 20,
             log_lines: 100,
             open_files: 1024,
             storage_bytes: 16 << 20,
             metric_series: 1000,
+            config_bytes: 1 << 20,
+            component_bytes: 128 << 20,
+            compile_time: Duration::from_secs(120),
             close_time: Duration::from_secs(30),
             connect_time: Duration::from_secs(30),
             handshake_time: Duration::from_secs(10),
@@ -99,6 +134,12 @@ impl Default for Limits {
 /// Connections that a service accepts in a second: 20,000. Several times what one worker can serve that each bring a question, and far from what a flood
 /// brings.
 const ACCEPT_RATE: u32 = 20_000;
+
+/// Connections of one address that is not loopback, if the limit is not set: 256, some browsers' worth behind one router.
+pub const DEFAULT_PER_PEER: usize = 256;
+
+/// Connections of one /24 of IPv4 or /64 of IPv6 that is not loopback, if the limit is not set: 4,096.
+pub const DEFAULT_PER_PREFIX: usize = 4096;
 
 /// Unsent bytes at which the host stops reading from a connection, and a plugin should stop writing to it: 64 KiB, as much as one read brings.
 pub const HIGH_WATER: usize = 64 << 10;

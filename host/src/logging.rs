@@ -3,7 +3,12 @@
 use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum;
-use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, fmt::writer::BoxMakeWriter, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use crate::admin::logs::{Keep, Ring};
 
 /// How the log is written.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -15,20 +20,35 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether the last lines of the log can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// The process serves, and can be asked.
+    LastLines,
+    /// Nobody asks.
+    Nothing,
+}
+
 /// Begins to log, to `writer`.
 pub(crate) fn start(
     asked: Option<&str>,
     format: LogFormat,
     writer: BoxMakeWriter,
+    keeping: Keeping,
 ) -> Result<(), InvalidFilter> {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(asked)?)
+    let written = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
+    let written = match format {
+        LogFormat::Text => written.boxed(),
+        LogFormat::Json => written.json().boxed(),
+    };
+    let keep = (keeping == Keeping::LastLines).then(|| Keep(Ring::of_process().clone()));
+    tracing_subscriber::registry()
+        .with(filter(asked)?)
+        .with(written)
+        .with(keep)
+        .init();
     Ok(())
 }
 

@@ -1,9 +1,14 @@
 //! A loaded plugin: its component, compiled and linked, and its manifest.
 
 use std::{
+    io,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use thiserror::Error;
@@ -14,10 +19,12 @@ use crate::{
         command_handler, datagram_handler, deferred_handler, handler, session_swap_handler,
         swap_handler,
     },
+    checkpoints,
     dumps::Dumps,
     engine::Engine,
     inspect::{self, Description, Unfit},
     instance::State,
+    limits::Limits,
     manifest::{Isolation, Manifest},
 };
 
@@ -67,6 +74,39 @@ pub enum LoadError {
         #[source]
         reason: Unfit,
     },
+    /// It is larger than the limit.
+    #[error(
+        "{}: it has {size} bytes; `component-bytes` allows {most}",
+        path.display()
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes.
+        size: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// It takes longer to compile than the limit.
+    #[error(
+        "{}: it takes longer to compile than `compile-time` allows, which is {limit:?}",
+        path.display()
+    )]
+    TooSlow {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        limit: Duration,
+    },
+    /// No thread can be started to compile it in.
+    #[error("{}: no thread to compile it in", path.display())]
+    NoThread {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
     /// It looks fit, and wasmtime refuses it: an import of another type, or code that is not valid.
     #[error("{}: {reason:#}", path.display())]
     Refused {
@@ -78,13 +118,38 @@ pub enum LoadError {
 }
 
 impl Plugin {
-    /// Reads, checks and compiles a component.
+    /// Reads, checks and compiles a component, within the default limits.
     pub fn load(engine: &Engine, path: &Path) -> Result<Self, LoadError> {
+        Self::load_within(engine, path, &Limits::default())
+    }
+
+    /// As [`Self::load`], within these limits. One that takes too long is given up: the thread that compiles it goes on, to the end or that of the process, and what it makes
+    /// is thrown away.
+    pub fn load_within(engine: &Engine, path: &Path, limits: &Limits) -> Result<Self, LoadError> {
         let unfit = |reason| LoadError::Unfit {
             path: path.to_owned(),
             reason,
         };
         let bytes = inspect::read(path).map_err(unfit)?;
+        Self::of(engine, path, bytes, limits)
+    }
+
+    /// Checks and compiles a component that was read already; `path` is what to call it.
+    pub fn of(
+        engine: &Engine,
+        path: &Path,
+        bytes: Vec<u8>,
+        limits: &Limits,
+    ) -> Result<Self, LoadError> {
+        let unfit = |reason| LoadError::Unfit {
+            path: path.to_owned(),
+            reason,
+        };
+        let (size, most) = (bytes.len(), limits.component_bytes);
+        if size > most {
+            let path = path.to_owned();
+            return Err(LoadError::TooLarge { path, size, most });
+        }
         let Description {
             manifest, exports, ..
         } = inspect::describe(&bytes).map_err(unfit)?;
@@ -92,12 +157,27 @@ impl Plugin {
             let stem = path.file_stem().unwrap_or_default();
             Manifest::assumed(&stem.to_string_lossy())
         });
-        Self::compile(engine, path, &bytes, manifest, &exports).map_err(|reason| {
-            LoadError::Refused {
-                path: path.to_owned(),
-                reason,
-            }
-        })
+        let limit = limits.compile_time;
+        let (sender, compiled) = mpsc::channel();
+        let (engine, file) = (engine.clone(), path.to_owned());
+        let compile = move || {
+            // Who waited for it has given up if it cannot be told.
+            let _late = sender.send(Self::compile(&engine, &file, &bytes, manifest, &exports));
+        };
+        let path = path.to_owned();
+        let thread = thread::Builder::new()
+            .name("compile".to_owned())
+            .stack_size(COMPILER_STACK);
+        if let Err(error) = thread.spawn(compile) {
+            return Err(LoadError::NoThread { path, error });
+        }
+        let reason = match compiled.recv_timeout(limit) {
+            Ok(Ok(plugin)) => return Ok(plugin),
+            Ok(Err(reason)) => reason,
+            Err(RecvTimeoutError::Timeout) => return Err(LoadError::TooSlow { path, limit }),
+            Err(RecvTimeoutError::Disconnected) => wasmtime::Error::msg("compiling it failed"),
+        };
+        Err(LoadError::Refused { path, reason })
     }
 
     /// Loads the same component into another engine.
@@ -137,7 +217,8 @@ impl Plugin {
         exports: &[String],
     ) -> wasmtime::Result<Self> {
         let started = Instant::now();
-        let component = Component::from_binary(engine.wasmtime(), bytes)?;
+        let component = checkpoints::insert(bytes)?;
+        let component = Component::from_binary(engine.wasmtime(), &component)?;
         let pre = engine.linker().instantiate_pre(&component)?;
         tracing::debug!(plugin = manifest.name, elapsed = ?started.elapsed(), "compiled");
         let has = |interface: &str| {
@@ -180,6 +261,9 @@ impl Plugin {
         })
     }
 }
+
+/// Bytes of the stack of a thread that compiles: 8 MiB, as the main thread has them.
+const COMPILER_STACK: usize = 8 << 20;
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,6 +7,7 @@ mod boundary;
 mod disk;
 mod idle;
 mod load;
+mod misbehaviour;
 mod send_file;
 mod server;
 mod stats;
@@ -31,6 +32,8 @@ enum What {
     Boundary(boundary::Options),
     /// How long an echo takes beside a plugin on the same worker that moves 100 MB/s to and from files
     Disk(disk::Options),
+    /// The worst delay of an echo beside a guest on the same worker that does what it must not
+    Misbehaviour(misbehaviour::Options),
     /// A file through `send-file`, against nginx's sendfile
     SendFile(send_file::Options),
     /// A swap of IRC under load: how long it stands still
@@ -52,6 +55,7 @@ fn main() -> anyhow::Result<()> {
     match Bench::parse().what {
         What::Boundary(options) => boundary::run(&options),
         What::Disk(options) => disk::run(&options),
+        What::Misbehaviour(options) => misbehaviour::run(&options),
         What::SendFile(options) => send_file::run(&options),
         What::Swap(options) => swap::run(&options),
         What::Udp(options) => udp::run(&options),

@@ -271,7 +271,11 @@ impl Shared {
             let silence = u64::try_from((now - last).as_nanos()).unwrap_or(u64::MAX);
             self.longest.fetch_max(silence, Ordering::Relaxed);
         }
-        if self.received.fetch_add(1, Ordering::Relaxed) % 64 == 0 {
+        if self
+            .received
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(64)
+        {
             self.told.notify_all();
         }
     }

@@ -15,6 +15,7 @@
 //! * [`names`]: a name server that answers what it is told to.
 //! * [`soak`]: every guest that misbehaves at once, next to a good one.
 //! * [`places`]: where the host's program, plugins and guests are.
+//! * [`pty`]: programs on a terminal.
 //! * [`random`]: the same numbers at every run.
 
 pub mod chat;
@@ -28,6 +29,7 @@ pub mod metrics;
 pub mod misbehaviour;
 pub mod names;
 pub mod places;
+pub mod pty;
 pub mod random;
 pub mod scripted;
 pub mod service;

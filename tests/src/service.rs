@@ -13,6 +13,7 @@ use nethost::{
     grants::Grants,
     limits::Limits,
     manifest::Isolation,
+    metrics::health::Health,
     plugin::Plugin,
     reactor::Program,
     service::{Host, Protocol, Service, ServiceSpec, SwapError, SwapOptions, Swapped},
@@ -146,6 +147,11 @@ impl Running {
     /// Returns the metrics.
     pub fn scrape(&self) -> Scrape {
         Scrape(self.runtime.block_on(self.host.registry().scrape()))
+    }
+
+    /// Returns how the service fares.
+    pub fn health(&self) -> Health {
+        self.service.health()
     }
 
     /// Returns how many connections are open.

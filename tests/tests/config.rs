@@ -81,6 +81,7 @@ fn a_good_file_is_told_service_by_service() {
     assert_eq!(told["problems"], serde_json::json!([]));
     assert_eq!(told["services"][0]["name"], "chat");
     assert_eq!(told["services"][1]["listen"][0], "tcp://127.0.0.1:7");
+    assert_eq!(told["services"][1]["limits"]["callback-time"], "50ms");
 }
 
 #[test]

@@ -94,9 +94,6 @@ fn check_dump(bytes: &[u8]) -> Vec<u32> {
 
 #[test]
 fn a_trap_leaves_a_dump_that_only_its_owner_can_read() {
-    if !dumps::IS_BUILT {
-        return refused_where_it_is_not_built();
-    }
     for isolation in ["service", "connection"] {
         let Folder { config, dumps } =
             folder(isolation, "traps", &format!("isolation = \"{isolation}\""));
@@ -129,9 +126,6 @@ fn a_trap_leaves_a_dump_that_only_its_owner_can_read() {
 
 #[test]
 fn an_instance_with_much_memory_is_not_dumped_and_the_log_says_so() {
-    if !dumps::IS_BUILT {
-        return refused_where_it_is_not_built();
-    }
     let Folder { config, dumps } = folder("large", "grows", "isolation = \"service\"");
     let host = Host::serve(&config, [""; 0], 1);
     provoke(&host);
@@ -150,9 +144,6 @@ fn without_a_folder_nothing_is_dumped() {
 
 #[test]
 fn a_folder_that_is_not_there_is_the_operators_mistake() {
-    if !dumps::IS_BUILT {
-        return refused_where_it_is_not_built();
-    }
     let missing = scratch("coredump-missing").join("none");
     let plugin = guest("traps");
     for command in ["run", "exec"] {
@@ -166,23 +157,4 @@ fn a_folder_that_is_not_there_is_the_operators_mistake() {
         assert_eq!(ended.code, Some(2), "{}", ended.log);
         assert!(ended.log.contains("mkdir -m 700"), "{}", ended.log);
     }
-}
-
-/// A nethost that has no core dumps says so.
-fn refused_where_it_is_not_built() {
-    let folder = scratch("coredump-unbuilt");
-    let plugin = guest("traps");
-    let arguments = [
-        "run".as_ref(),
-        "--coredump".as_ref(),
-        folder.as_os_str(),
-        plugin.as_os_str(),
-    ];
-    let ended = nethost(arguments);
-    assert_eq!(ended.code, Some(2), "{}", ended.log);
-    assert!(
-        ended.log.contains("built without core dumps"),
-        "{}",
-        ended.log
-    );
 }

@@ -52,7 +52,13 @@ fn served(host: &Host) {
 fn every_guest_has_a_test() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = String::new();
-    for folder in ["tests", "tests/contract", "src", "bench"] {
+    for folder in [
+        "tests",
+        "tests/contract",
+        "tests/misbehaviour",
+        "src",
+        "bench",
+    ] {
         for entry in here.join(folder).read_dir().unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {

@@ -2,14 +2,18 @@
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
-    time::Instant,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 
 use super::{OrMistake as _, size};
-use crate::build::{Builder, Outcome, Profile, Source};
+use crate::{
+    build::{Builder, Outcome, Profile, Source},
+    watch::Snapshot,
+};
 
 /// Build plugins: each source folder becomes a component beside it
 ///
@@ -23,6 +27,7 @@ use crate::build::{Builder, Outcome, Profile, Source};
 Examples:
   nethost build                                the plugin in this folder
   nethost build plugins/irc plugins/echo       several
+  nethost build --watch plugins/irc            again, whenever a file is saved
   nethost build echo-c.wasm --manifest echo-c/plugin.toml --out plugins/echo-c.wasm")]
 pub(crate) struct Build {
     /// Source folders, or WebAssembly files that other toolchains made
@@ -40,6 +45,12 @@ pub(crate) struct Build {
     /// Compile faster, with overflow checks and line numbers in backtraces
     #[arg(long)]
     debug: bool,
+
+    /// Build again whenever something in a source folder changes, until Ctrl-C; what does not build is told, and waited for
+    ///
+    /// `target`, hidden files and what is linked to are not looked at, nor are other crates that the plugin is made of. `nethost run --watch` swaps what comes out.
+    #[arg(long)]
+    watch: bool,
 }
 
 impl Build {
@@ -51,27 +62,65 @@ impl Build {
             Profile::Release
         };
         let mut builder = Builder::new(profile);
-        for path in &self.sources {
-            let start = Instant::now();
-            let context = || path.display().to_string();
-            let source = Source::find(path, self.manifest.as_deref())
-                .or_mistake()
-                .with_context(context)?;
-            let output = self.output(&source).or_mistake().with_context(context)?;
-            let built = match builder.build(&source, &output) {
-                Err(error) if error.is_runtime_failure() => {
-                    return Err(error).with_context(context);
+        if self.watch {
+            return self.watch(&mut builder);
+        }
+        self.sources
+            .iter()
+            .try_for_each(|path| self.build(&mut builder, path))
+    }
+
+    /// Builds what has changed, again and again.
+    fn watch(&self, builder: &mut Builder) -> anyhow::Result<()> {
+        let mut built: Vec<Option<Snapshot>> = self.sources.iter().map(|_| None).collect();
+        let mut seen = built.clone();
+        loop {
+            for ((path, built), seen) in self.sources.iter().zip(&mut built).zip(&mut seen) {
+                let now = Some(self.look(path));
+                // An editor writes several files, one after the other: they are waited for. At first there is nothing to wait for.
+                let is_settled = built.is_none() || *seen == now;
+                if *built != now && is_settled {
+                    if let Err(error) = self.build(builder, path) {
+                        writeln!(io::stderr().lock(), "nethost: {error:#}")?;
+                    }
+                    // What changed meanwhile is built next.
+                    *built = now.clone();
                 }
-                result => result.or_mistake().with_context(context)?,
-            };
-            let size = size(built.size);
-            let shown = output.display();
-            let elapsed = start.elapsed().as_secs_f32();
-            let mut out = io::stdout().lock();
-            match built.outcome {
-                Outcome::Written => writeln!(out, "built {shown} ({size}) in {elapsed:.1}s")?,
-                Outcome::UpToDate => writeln!(out, "{shown} is up to date ({size})")?,
+                *seen = now;
             }
+            thread::sleep(PERIOD);
+        }
+    }
+
+    fn look(&self, source: &Path) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        add(&mut snapshot, source, DEEPEST);
+        if let Some(manifest) = &self.manifest {
+            snapshot.add(manifest);
+        }
+        snapshot
+    }
+
+    fn build(&self, builder: &mut Builder, path: &Path) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let context = || path.display().to_string();
+        let source = Source::find(path, self.manifest.as_deref())
+            .or_mistake()
+            .with_context(context)?;
+        let output = self.output(&source).or_mistake().with_context(context)?;
+        let built = match builder.build(&source, &output) {
+            Err(error) if error.is_runtime_failure() => {
+                return Err(error).with_context(context);
+            }
+            result => result.or_mistake().with_context(context)?,
+        };
+        let size = size(built.size);
+        let shown = output.display();
+        let elapsed = start.elapsed().as_secs_f32();
+        let mut out = io::stdout().lock();
+        match built.outcome {
+            Outcome::Written => writeln!(out, "built {shown} ({size}) in {elapsed:.1}s")?,
+            Outcome::UpToDate => writeln!(out, "{shown} is up to date ({size})")?,
         }
         Ok(())
     }
@@ -110,3 +159,29 @@ impl Build {
         output.context("say with --out where its component goes")
     }
 }
+
+/// Adds a file, or the files of a folder that are sources.
+fn add(snapshot: &mut Snapshot, path: &Path, depth: usize) {
+    snapshot.add(path);
+    let Ok(entries) = path.read_dir() else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_source = !name.starts_with('.') && name != "target" && name != "node_modules";
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && is_source && depth > 0 => {
+                add(snapshot, &entry.path(), depth - 1);
+            }
+            Ok(kind) if kind.is_file() && is_source => snapshot.add(&entry.path()),
+            _ => {}
+        }
+    }
+}
+
+/// How often sources are looked at: every 200 ms.
+const PERIOD: Duration = Duration::from_millis(200);
+
+/// Folders within folders that are looked into: 16.
+const DEEPEST: usize = 16;

@@ -1,6 +1,7 @@
 //! `nethost check`: says what is wrong with a config file.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
     num::NonZeroUsize,
     path::PathBuf,
@@ -13,7 +14,7 @@ use tokio::runtime;
 use super::{Mistake, OrMistake as _};
 use crate::{
     config::{
-        Config, ConfigError, Problem, Problems, Severity, WrittenService,
+        Config, ConfigError, Problem, Problems, Severity, WrittenService, limits,
         prepare::{Effort, Fault, Prepared, prepare, start_fault},
     },
     endpoint::Place,
@@ -52,6 +53,8 @@ struct Row {
     version: Option<String>,
     isolation: Isolation,
     listen: Vec<String>,
+    /// Those in force, by their names.
+    limits: BTreeMap<&'static str, String>,
 }
 
 impl Check {
@@ -86,6 +89,7 @@ impl Check {
                 "version": row.version,
                 "isolation": row.isolation,
                 "listen": row.listen,
+                "limits": row.limits,
             })
         });
         let told = json!({
@@ -196,5 +200,6 @@ fn row(prepared: &Prepared) -> Option<Row> {
         version: plugin.manifest.version.clone(),
         isolation: spec.isolation,
         listen: spec.listen.iter().map(ToString::to_string).collect(),
+        limits: limits::in_force(&spec.program.limits),
     })
 }

@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Mistake, OrMistake as _, outward::Outward, run::key_value};
+use super::{Mistake, OrMistake as _, limit, outward::Outward, run::key_value};
 use crate::{
     command::{
         self, Command, Ended, Remarks, Signal, Surroundings, mentions,
@@ -19,14 +19,13 @@ use crate::{
         progress::Screen,
         terminal::{Colour, Terminal},
     },
-    config::Secrets,
+    config::{Secrets, limits::LimitSetting},
     daemon::confinement::{self, Access, Confinement, Reach},
     dumps::Dumps,
     engine::Engine,
     grants::{ConnectGrant, Grants},
     inspect,
     instance::StartError,
-    limits::Limits,
     manifest::CommandManifest,
     plugin::Plugin,
     reactor::{Program, WorkerHandle, abort_on_panic},
@@ -83,6 +82,10 @@ pub(crate) struct Exec {
     /// Set a key of the plugin's config; `nethost inspect` lists them
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+
+    /// Set a limit of the command, as memory=64MiB; repeat it for others. --help lists them
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit::Setting, hide_possible_values = true, long_help = limit::long_help())]
+    limits: Vec<LimitSetting>,
 
     /// Write a core dump of the plugin to this folder if it breaks; it holds the plugin's memory, and so what it was told
     #[arg(long, value_name = "DIR")]
@@ -192,7 +195,8 @@ impl Exec {
             .map(OsString::into_string)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|word| Mistake::new(format!("the argument {word:?} is not UTF-8")))?;
-        let plugin = Plugin::load(engine, &path).or_mistake()?;
+        let limits = limit::limits(&self.limits)?;
+        let plugin = Plugin::load_within(engine, &path, &limits).or_mistake()?;
         let manifest = &plugin.manifest;
         if !plugin.is_command() {
             bail!(Mistake::new(format!(
@@ -218,7 +222,6 @@ impl Exec {
         );
         let files = NamedFiles::find(declared, &arguments);
         let terminal = Terminal::of_process(self.color);
-        let limits = Limits::default();
         let surroundings = Surroundings {
             files,
             name_servers,

@@ -8,17 +8,19 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use crate::{
     config::Problems,
     inspect::Unfit,
-    logging::{self, LogFormat, QUIET},
+    logging::{self, Keeping, LogFormat, QUIET},
     manifest::{InvalidConfig, InvalidManifest},
     transport::stdio,
 };
 
+mod admin;
 mod build;
 mod cert;
 mod check;
 mod completions;
 mod exec;
 mod inspect;
+mod limit;
 mod outward;
 mod run;
 mod serve;
@@ -43,6 +45,8 @@ Examples:
   nethost exec plugins/echo.wasm 127.0.0.1:7007 hello   a plugin's client side
   nethost cert self-signed certs localhost   a certificate for TLS listeners
   nethost user add ann                 a user, in users.toml
+  nethost ps                           the services of a host that runs; also top, logs, connections
+  nethost swap irc plugins/irc-2.wasm  a new version, under open connections
 
 Exit codes: 0 all went well, 1 it failed while running, 2 it was called wrongly or given something unfit."
 )]
@@ -74,6 +78,16 @@ enum Command {
     Inspect(inspect::Inspect),
     Cert(cert::Cert),
     User(user::User),
+    Ps(admin::Ps),
+    Top(admin::Top),
+    Swap(admin::Swap),
+    Drain(admin::Drain),
+    Stop(admin::Stop),
+    Start(admin::Start),
+    Reload(admin::Reload),
+    Logs(admin::Logs),
+    Connections(admin::Connections),
+    Kick(admin::Kick),
     Completions(completions::Completions),
 }
 
@@ -103,7 +117,12 @@ impl Cli {
             }
             _ => BoxMakeWriter::new(io::stderr),
         };
-        logging::start(asked.as_deref(), format.unwrap_or_default(), writer).or_mistake()?;
+        let keeping = match &self.command {
+            Command::Run(_) | Command::Serve(_) => Keeping::LastLines,
+            _ => Keeping::Nothing,
+        };
+        let format = format.unwrap_or_default();
+        logging::start(asked.as_deref(), format, writer, keeping).or_mistake()?;
         let result = match self.command {
             Command::Exec(exec) => return exec.execute(),
             Command::Run(run) => run.execute(),
@@ -113,6 +132,16 @@ impl Cli {
             Command::Inspect(inspect) => inspect.execute(),
             Command::Cert(cert) => cert.execute(),
             Command::User(user) => user.execute(),
+            Command::Ps(ps) => ps.execute(),
+            Command::Top(top) => top.execute(),
+            Command::Swap(swap) => swap.execute(),
+            Command::Drain(drain) => drain.execute(),
+            Command::Stop(stop) => stop.execute(),
+            Command::Start(start) => start.execute(),
+            Command::Reload(reload) => reload.execute(),
+            Command::Logs(logs) => logs.execute(),
+            Command::Connections(connections) => connections.execute(),
+            Command::Kick(kick) => kick.execute(),
             Command::Completions(completions) => completions.execute(),
         };
         // Whoever closed our output (`| head`) has seen enough.

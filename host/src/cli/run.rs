@@ -5,15 +5,16 @@ use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, time::Duratio
 use anyhow::bail;
 
 use crate::{
-    cli::{Mistake, outward::Outward},
+    admin::{self, Admin, Taken},
+    cli::{Mistake, limit, outward::Outward},
     config::{
-        DirectoryConfig, HostConfig, LEAST_MEMORY, ServiceConfig, service_name, text::parse_size,
+        DirectoryConfig, HostConfig, LEAST_MEMORY, Secret, ServiceConfig, limits::LimitSetting,
+        service_name, text::parse_size,
     },
     daemon::confinement::Confinement,
     endpoint::{Direction, Endpoint, EndpointError},
     files::FileGrant,
     grants::ConnectGrant,
-    limits::Limits,
     manifest::{Isolation, parse_duration, typed},
     metrics,
     serve::{self, Source},
@@ -100,6 +101,10 @@ pub(crate) struct Run {
     #[arg(long)]
     anonymous: bool,
 
+    /// Set a limit of the service, as memory=64MiB; repeat it for others. --help lists them
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = limit::Setting, hide_possible_values = true, long_help = limit::long_help())]
+    limits: Vec<LimitSetting>,
+
     /// How many instances there are: one per worker thread, one per service, or one per connection [default: the manifest's first]
     #[arg(long, value_name = "KIND")]
     isolation: Option<Isolation>,
@@ -120,6 +125,20 @@ pub(crate) struct Run {
     /// there is at most one in a second, and none of an instance with more than 16 MiB of memory.
     #[arg(long, value_name = "DIR")]
     coredump: Option<PathBuf>,
+
+    /// Where `nethost ps`, `swap` and so on find this host: the path of a UNIX socket, or tls://HOST:PORT?cert=FILE [default: $XDG_RUNTIME_DIR/nethost.sock, if it is free]
+    ///
+    /// Only this user may open the socket (mode 600; `unix:///PATH?mode=660` says otherwise).
+    #[arg(long, value_name = "PATH|URL", value_parser = Admin::endpoint)]
+    admin: Option<Endpoint>,
+
+    /// The file with the token that --admin tls:// wants of everybody
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    admin_token: Option<PathBuf>,
+
+    /// When the plugin's file changes, swap it under its open connections; a file that is not fit is told, and the old version goes on
+    #[arg(long)]
+    watch: bool,
 
     /// The service's name in the output and the log: letters, digits, `-`, `_` and `.` [default: the plugin's name]
     #[arg(long, value_parser = service_name)]
@@ -153,6 +172,7 @@ impl Run {
 
     pub(crate) fn execute(self) -> anyhow::Result<()> {
         let host = HostConfig {
+            admin: self.admin()?,
             workers: self.workers,
             metrics: self.metrics.clone(),
             confinement: self.confinement,
@@ -162,6 +182,35 @@ impl Run {
             ..HostConfig::default()
         };
         serve::run(Source::Flags(Box::new(self.describe()?)), host)
+    }
+
+    /// Returns where the host is administered.
+    fn admin(&self) -> anyhow::Result<Option<Admin>> {
+        let Some(endpoint) = self.admin.clone() else {
+            // One that was started for a single connection is gone with it.
+            let default = if self.is_on_stdio() {
+                None
+            } else {
+                Admin::of_run()
+            };
+            if default.is_none() {
+                tracing::debug!(
+                    "not administered: there is no XDG_RUNTIME_DIR, or nothing to administer"
+                );
+            }
+            return Ok(default);
+        };
+        let token = self.admin_token.clone().map(Secret::of_file).transpose();
+        let token = token.map_err(Mistake::new)?;
+        if let Some(token) = &token {
+            admin::check_token(token.expose())
+                .map_err(|error| Mistake::new(format!("--admin-token: {error}")))?;
+        }
+        Ok(Some(Admin {
+            endpoint,
+            token,
+            taken: Taken::Fail,
+        }))
     }
 
     /// Describes the one service.
@@ -179,7 +228,8 @@ impl Run {
             name_servers: self.outward.name_servers.clone(),
             tls: self.outward.tls_settings(),
             settings: typed(&self.set),
-            limits: Limits::default(),
+            limits: limit::limits(&self.limits)?,
+            watch: self.watch,
         })
     }
 }
@@ -245,7 +295,7 @@ fn host_memory(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(wrong)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .map(Duration::from_nanos)
         .map_err(|error| error.to_string())

@@ -35,8 +35,8 @@ A file that is enough:
   name = \"irc\"
   plugin = \"plugins/irc.wasm\"
 
-nethost.example.toml in the sources explains every key. `admin` of [host] is a UNIX socket; this
-version only holds its lock PATH.lock, so that a second nethost with the same one is refused.
+nethost.example.toml in the sources explains every key. `nethost ps`, `swap`, `top` and so on need
+`admin` of [host], a UNIX socket; say where it is with their --admin, or with NETHOST_ADMIN.
 
 Examples:
   nethost serve

@@ -22,8 +22,9 @@ use super::{
     text::nearest,
 };
 use crate::{
+    admin::{self, Admin, Taken},
     daemon::{confinement::Confinement, identity},
-    endpoint::{Certificate, Direction, Endpoint, EndpointError, Place, UnixEndpoint, UnixName},
+    endpoint::{Certificate, Direction, Endpoint, EndpointError, Place},
     files::{FileGrant, FileMode},
     logging::{self, LogFormat},
     manifest::Isolation,
@@ -130,9 +131,7 @@ fn read_host(section: &Section<'_>) -> (HostConfig, Vec<SocketAddr>) {
             .and_then(|count| usize::try_from(count).ok())
             .and_then(NonZeroUsize::new);
     }
-    if let Some(field) = section.field("admin") {
-        host.admin = field.read("\"unix:///run/nethost.sock\"", admin);
-    }
+    host.admin = read_admin(section);
     if let Some(field) = section.field("metrics") {
         host.metrics = field.read("\"tcp://127.0.0.1:9464\"", metrics);
     }
@@ -195,6 +194,9 @@ fn read_service(section: &Section<'_>, name_servers: &[SocketAddr]) -> Option<Wr
     config.name_servers = name_servers.to_vec();
     if let Some(field) = section.field("listen") {
         read_listeners(&field, &mut config, &mut places);
+    }
+    if let Some(field) = section.field("watch") {
+        config.watch = field.boolean().unwrap_or_default();
     }
     if let Some(field) = section.field("isolation") {
         places.insert(Part::Isolation, field.value_at());
@@ -473,10 +475,12 @@ fn check_together(reader: &Reader<'_>, host: &HostConfig, services: &[WrittenSer
         place.cloned().unwrap_or(0..0)
     };
     let mut names = BTreeSet::new();
-    let admin = host.admin.clone().map(Endpoint::Unix);
     let mut listeners: Vec<(Place, String)> = [
         (host.metrics.as_ref(), "`metrics` of [host]"),
-        (admin.as_ref(), "`admin` of [host]"),
+        (
+            host.admin.as_ref().map(|it| &it.endpoint),
+            "`admin` of [host]",
+        ),
     ]
     .into_iter()
     .filter_map(|(endpoint, owner)| Some((Place::of(endpoint?), owner.to_owned())))
@@ -504,17 +508,47 @@ fn check_together(reader: &Reader<'_>, host: &HostConfig, services: &[WrittenSer
     }
 }
 
-fn admin(text: &str) -> Result<UnixEndpoint, String> {
-    let endpoint: Endpoint = text.parse().map_err(|error| told(&error))?;
-    endpoint
-        .check(Direction::Listening)
-        .map_err(|error| told(&error))?;
-    match endpoint {
-        Endpoint::Unix(endpoint) if matches!(endpoint.address, UnixName::Path(_)) => Ok(endpoint),
-        other => Err(format!(
-            "`{other}` is not a UNIX socket with a file, such as unix:///run/nethost.sock"
-        )),
+fn read_admin(section: &Section<'_>) -> Option<Admin> {
+    let token = section.field("admin-token");
+    let secret = token
+        .as_ref()
+        .and_then(|field| match field.item.as_table_like() {
+            Some(table) => read_secret(field, table, &field.at),
+            None => {
+                let mend = "write { file = \"PATH\" } or { env = \"NAME\" }".to_owned();
+                field.wrong(
+                    "a token is not written into this file".to_owned(),
+                    Some(mend),
+                );
+                None
+            }
+        });
+    if let (Some(field), Some(secret)) = (&token, &secret)
+        && let Err(message) = admin::check_token(secret.expose())
+    {
+        field.wrong(message, None);
     }
+    let Some(field) = section.field("admin") else {
+        if let Some(token) = &token {
+            let mend = "add admin = \"tls://HOST:PORT?cert=FILE\"".to_owned();
+            token.wrong("there is no `admin` that it is for".to_owned(), Some(mend));
+        }
+        return None;
+    };
+    let mut endpoint = field.read("\"unix:///run/nethost.sock\"", Admin::endpoint)?;
+    place_files(field.reader, &mut endpoint);
+    if token.is_none() && matches!(endpoint, Endpoint::Tcp(_)) {
+        let mend = "add admin-token = { file = \"PATH\" }".to_owned();
+        field.wrong(
+            "administration over TLS needs a token".to_owned(),
+            Some(mend),
+        );
+    }
+    Some(Admin {
+        endpoint,
+        token: secret,
+        taken: Taken::Fail,
+    })
 }
 
 fn metrics(text: &str) -> Result<Endpoint, String> {

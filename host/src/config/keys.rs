@@ -20,6 +20,7 @@ pub(super) const ROOT: &[&str] = &["host", "service"];
 pub(super) const HOST: &[&str] = &[
     "workers",
     "admin",
+    "admin-token",
     "metrics",
     "user",
     "group",
@@ -37,6 +38,7 @@ pub(super) const HOST: &[&str] = &[
 pub(super) const SERVICE: &[&str] = &[
     "name",
     "plugin",
+    "watch",
     "listen",
     "isolation",
     "limits",

@@ -13,7 +13,7 @@ mod service;
 
 mod keys;
 
-mod limits;
+pub(crate) mod limits;
 
 mod file;
 
@@ -46,11 +46,7 @@ pub use service::{DirectoryConfig, ServiceConfig, Setting, Text};
 use text::Position;
 
 pub use crate::daemon::confinement::Confinement;
-use crate::{
-    endpoint::{Endpoint, UnixEndpoint},
-    logging::LogFormat,
-    manifest::is_service_name_char,
-};
+use crate::{admin::Admin, endpoint::Endpoint, logging::LogFormat, manifest::is_service_name_char};
 
 /// A config file, checked as far as that is possible without plugins.
 #[derive(Debug)]
@@ -69,8 +65,8 @@ pub struct Config {
 pub struct HostConfig {
     /// Worker threads. None: as many as cores.
     pub workers: Option<NonZeroUsize>,
-    /// The admin socket. None by default. This version only holds its lock: see `nethost serve --help`.
-    pub admin: Option<UnixEndpoint>,
+    /// Where the host is administered. None by default.
+    pub admin: Option<Admin>,
     /// Where metrics are served: TCP or a UNIX socket. None by default.
     pub metrics: Option<Endpoint>,
     /// Whom the process becomes once it listens. None: it stays who it is.

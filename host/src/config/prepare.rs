@@ -41,6 +41,7 @@ pub(crate) enum Effort {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) spec: ServiceSpec,
+    pub(crate) plugin: Arc<Plugin>,
     /// What the plugin asks for and was not granted.
     pub(crate) lacking: Vec<Fault>,
     /// Whether everything that the service would have at a start is open: a check makes nothing.
@@ -110,7 +111,21 @@ pub(crate) fn prepare(
     config: &ServiceConfig,
     effort: Effort,
 ) -> Result<Prepared, Vec<Fault>> {
-    let plugin = match Plugin::load(engine, &config.plugin) {
+    prepare_with(engine, config, effort, None)
+}
+
+/// As [`prepare`], with a plugin that is loaded already in the place of the one in the file.
+pub(crate) fn prepare_with(
+    engine: &Engine,
+    config: &ServiceConfig,
+    effort: Effort,
+    plugin: Option<&Arc<Plugin>>,
+) -> Result<Prepared, Vec<Fault>> {
+    let plugin = match plugin {
+        Some(plugin) => Ok(plugin.clone()),
+        None => Plugin::load_within(engine, &config.plugin, &config.limits).map(Arc::new),
+    };
+    let plugin = match plugin {
         Ok(plugin) => plugin,
         Err(error) => {
             // The rest can be looked at even so.
@@ -134,6 +149,10 @@ pub(crate) fn prepare(
     let settings = manifest.settings(&config.settings);
     let settings = settings.map_err(|wrong| faults.extend(wrong.into_iter().map(setting_fault)));
     let opened = open(config, &service, Some(manifest), effort, &mut faults);
+    let settings = settings.map(|settings| serde_json::Value::Object(settings).to_string());
+    if let Ok(settings) = &settings {
+        faults.extend(too_long(settings, config));
+    }
     let (Ok(settings), true) = (settings, faults.is_empty()) else {
         return Err(faults);
     };
@@ -141,6 +160,7 @@ pub(crate) fn prepare(
     Ok(Prepared {
         lacking,
         is_complete: opened.is_complete,
+        plugin: plugin.clone(),
         spec: ServiceSpec {
             program: Program {
                 service,
@@ -151,8 +171,8 @@ pub(crate) fn prepare(
                 secrets: config.secrets(),
             },
             protocol: Protocol::Plugin {
-                plugin: Arc::new(plugin),
-                config: serde_json::Value::Object(settings).to_string().into(),
+                plugin,
+                config: settings.into(),
             },
             listen,
             isolation,
@@ -201,21 +221,61 @@ pub(crate) fn start_fault(config: &ServiceConfig, error: &ServiceError) -> Fault
     Fault::new(part, chain(error))
 }
 
-/// Returns a digest of the files that a service is made of and that nobody watches: the plugin, and what it uses for outbound TLS. None if one cannot
-/// be read, which its start will tell.
-pub(crate) fn digest(config: &ServiceConfig) -> Option<[u8; 32]> {
+/// Compares what a service is told of its plugin's own keys with another version of the plugin, and returns it as JSON.
+pub(crate) fn settings(
+    config: &ServiceConfig,
+    manifest: &Manifest,
+) -> Result<Arc<str>, Vec<Fault>> {
+    let settings = manifest.settings(&config.settings);
+    let settings = settings.map_err(|wrong| wrong.into_iter().map(setting_fault));
+    let settings = settings.map_err(|faults| faults.collect::<Vec<_>>())?;
+    Ok(serde_json::Value::Object(settings).to_string().into())
+}
+
+/// What the files say that a service is made of and that nobody else watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Digest {
+    /// The component.
+    pub(crate) plugin: [u8; 32],
+    /// What it uses for outbound TLS.
+    pub(crate) tls: [u8; 32],
+}
+
+/// Returns the digest of a component.
+pub(crate) fn digest_of(component: &[u8]) -> [u8; 32] {
+    Sha256::digest(component).into()
+}
+
+/// Returns a digest of the files that a service is made of. None if one cannot be read, which its start will tell.
+pub(crate) fn digest(config: &ServiceConfig) -> Option<Digest> {
     let ClientTlsSettings { ca, certificate } = &config.tls;
     let certificate = certificate.iter();
     let tls = certificate.flat_map(|it| [Some(&it.path), it.key.as_ref()]);
-    let files = [Some(&config.plugin), ca.as_ref()].into_iter().chain(tls);
     let mut digest = Sha256::new();
-    for file in files.flatten() {
-        let mut content = Vec::new();
-        let mut file = open_regular(file).ok()?.take(inspect::LARGEST + 1);
-        file.read_to_end(&mut content).ok()?;
-        digest.update(Sha256::digest(content));
+    for file in [ca.as_ref()].into_iter().chain(tls).flatten() {
+        digest.update(digest_of_file(file)?);
     }
-    Some(digest.finalize().into())
+    Some(Digest {
+        plugin: digest_of_file(&config.plugin)?,
+        tls: digest.finalize().into(),
+    })
+}
+
+fn digest_of_file(path: &Path) -> Option<[u8; 32]> {
+    let mut content = Vec::new();
+    let mut file = open_regular(path).ok()?.take(inspect::LARGEST + 1);
+    file.read_to_end(&mut content).ok()?;
+    Some(digest_of(&content))
+}
+
+/// Returns what is wrong with a config that the plugin gets, if it is longer than the limit.
+fn too_long(settings: &str, config: &ServiceConfig) -> Option<Fault> {
+    let most = config.limits.config_bytes;
+    let message = format!(
+        "the plugin's config has {} bytes; `config-bytes` allows {most}",
+        settings.len()
+    );
+    (settings.len() > most).then(|| Fault::new(Part::Settings, message))
 }
 
 fn isolation(config: &ServiceConfig, manifest: &Manifest, faults: &mut Vec<Fault>) -> Isolation {
@@ -260,6 +320,11 @@ fn listeners(
                 "say where with listen = [\"tcp://127.0.0.1:7000\"]",
             ));
         }
+    }
+    let most = config.limits.listeners;
+    if listen.len() > most {
+        let message = format!("{} listeners; `listeners` allows {most}", listen.len());
+        faults.push(Fault::new(Part::Service, message));
     }
     for (index, endpoint) in listen.iter().enumerate() {
         let part = match config.listen.is_empty() {

@@ -19,7 +19,7 @@ use crate::{
 pub(crate) enum Loading {
     /// Flags: the plugin stays as it is.
     Once,
-    /// A file, which SIGHUP reads again, and takes up what was replaced.
+    /// A file, which SIGHUP reads again, and takes up what was replaced; or a plugin that is watched.
     Again,
 }
 
@@ -112,7 +112,8 @@ fn paths(
         Loading::Once => Access::Read,
         Loading::Again => Access::Reread,
     };
-    let mut paths = vec![(Part::Plugin, config.plugin.clone(), loaded)];
+    let plugin = if config.watch { Access::Reread } else { loaded };
+    let mut paths = vec![(Part::Plugin, config.plugin.clone(), plugin)];
     let access = |mode| match mode {
         FileMode::ReadOnly => Access::Read,
         FileMode::ReadWrite => Access::Write,

@@ -25,6 +25,11 @@ pub(super) enum Origin {
 }
 
 impl Secret {
+    /// Reads one from a file.
+    pub(crate) fn of_file(path: PathBuf) -> Result<Self, String> {
+        Self::read(Origin::File(path))
+    }
+
     /// Reads it. A file's last line end is not a part of it.
     pub(super) fn read(origin: Origin) -> Result<Self, String> {
         let content = match &origin {
@@ -54,7 +59,7 @@ impl Secret {
     }
 
     /// Returns the file that it is in.
-    pub(super) fn file(&self) -> Option<&Path> {
+    pub(crate) fn file(&self) -> Option<&Path> {
         match &self.origin {
             Origin::File(path) => Some(path),
             Origin::Environment(_) => None,

@@ -42,6 +42,8 @@ pub struct ServiceConfig {
     pub limits: Limits,
     /// Who is asked for names. Empty: the servers of the system.
     pub name_servers: Vec<SocketAddr>,
+    /// Whether the plugin is swapped when its file changes.
+    pub watch: bool,
 }
 
 /// A directory that a service may use.
@@ -94,6 +96,7 @@ impl ServiceConfig {
             settings: BTreeMap::new(),
             limits: Limits::default(),
             name_servers: Vec::new(),
+            watch: false,
         }
     }
 

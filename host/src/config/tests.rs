@@ -42,6 +42,10 @@ fn uncommented() -> String {
     let text = lines.join("\n");
     text.replace("env = \"IRC_OPER\"", "env = \"PATH\"")
         .replace("file = \"oper-password\"", "file = \"/proc/self/comm\"")
+        .replace(
+            "/etc/nethost/admin-token",
+            "/proc/sys/kernel/random/boot_id",
+        )
 }
 
 #[test]
@@ -77,6 +81,7 @@ fn the_example_has_every_key_and_no_other() {
     for (table, keys) in [
         ("", keys::ROOT.to_vec()),
         ("host.", keys::HOST.to_vec()),
+        ("host.admin-token.", vec!["file"]),
         ("service.", keys::SERVICE.to_vec()),
         ("service.limits.", limits::keys()),
         ("service.grants.", keys::GRANTS.to_vec()),

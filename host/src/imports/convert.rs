@@ -110,6 +110,7 @@ pub(crate) fn close_reason(reason: &CloseReason) -> WitCloseReason {
         CloseReason::Tls(message) => WitCloseReason::Tls(message.to_string()),
         CloseReason::Draining => WitCloseReason::Draining,
         CloseReason::Trapped => WitCloseReason::Trapped,
+        CloseReason::Kicked => WitCloseReason::Other("closed by an operator".to_owned()),
     }
 }
 

@@ -265,9 +265,10 @@ impl State {
 }
 
 fn not_granted(what: &str, name: &str, flag: &str) -> Error {
+    let shown: String = name.chars().take(LONGEST_SHOWN).collect();
     let message = format!(
         "no {what} is granted as `{}`; the operator may grant one with {flag}",
-        name.escape_debug()
+        shown.escape_debug()
     );
     convert::error(OperationError::new(ErrorKind::Denied, message))
 }
@@ -307,3 +308,6 @@ fn convert_metadata(metadata: Metadata) -> WitMetadata {
         number: metadata.number,
     }
 }
+
+/// Characters of a name that an error quotes.
+const LONGEST_SHOWN: usize = 100;

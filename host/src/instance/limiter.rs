@@ -76,3 +76,35 @@ impl ResourceLimiter for Limiter {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_and_memories_grow_to_their_limit_and_no_further() {
+        let mut limiter = Limiter::new(&Limits {
+            memory: 3 << 16,
+            table_elements: 1000,
+            ..Limits::default()
+        });
+        // All of one instance count together.
+        assert!(limiter.table_growing(0, 600, None).unwrap());
+        assert!(limiter.table_growing(0, 400, None).unwrap());
+        let error = limiter.table_growing(400, 401, None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "its tables would have grown past 1000 elements"
+        );
+        assert!(limiter.memory_growing(0, 1 << 16, None).unwrap());
+        assert!(limiter.memory_growing(0, 2 << 16, None).unwrap());
+        let error = limiter
+            .memory_growing(1 << 16, (1 << 16) + 1, None)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "its memory would have grown past 196608 bytes"
+        );
+        assert_eq!(limiter.memory(), 3 << 16);
+    }
+}

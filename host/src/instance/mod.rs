@@ -242,7 +242,7 @@ impl Instance {
             staging,
             limiter: Limiter::new(limits),
             budget: Budget {
-                time: limits.setup_time,
+                time: holdings.setup_time(),
                 since: None,
             },
         };
@@ -252,7 +252,7 @@ impl Instance {
         holdings.meters().end(timing);
         let (handler, deferred_handler, datagram_handler, command_handler, swap) =
             loaded.map_err(|error| {
-                let fault = Fault::of(&error, limits.setup_time);
+                let fault = Fault::of(&error, holdings.setup_time());
                 let broken = Broken {
                     dumped: dump(&plugin, &mut store, &error),
                     error: &error,
@@ -440,7 +440,7 @@ impl Instance {
         connection: Option<&Rc<Connection>>,
         call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<T, StartError> {
-        let time = self.holdings.program().limits.setup_time;
+        let time = self.holdings.setup_time();
         match self.call(name, connection, time, call) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(message)) => Err(StartError::Refused {
@@ -607,7 +607,7 @@ fn new_store(plugin: &Plugin, limits: &Limits, state: State) -> Store<State> {
         limits
             .connections
             .saturating_mul(HANDLES_PER_CONNECTION)
-            .saturating_add(SPARE_HANDLES),
+            .saturating_add(limits.handles),
     );
     store.epoch_deadline_callback(|mut store| check_budget(&mut store));
     store.set_epoch_deadline(1);
@@ -718,6 +718,3 @@ impl std::fmt::Debug for Instance {
 
 /// A connection's handle and its session's.
 const HANDLES_PER_CONNECTION: usize = 2;
-
-/// Handles for groups, and for what is on its way between guest and host.
-const SPARE_HANDLES: usize = 20_000;

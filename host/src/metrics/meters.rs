@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::health::Notice;
+use super::{health::Notice, spread::Spread};
 use crate::reactor::{CloseReason, ErrorKind};
 
 /// A number that only grows. One thread adds, which costs no more than adding to a plain number; every thread may read.
@@ -203,6 +203,8 @@ label! {
         Draining = "draining",
         /// The instance broke.
         Trapped = "trapped",
+        /// An operator closed it.
+        Kicked = "kicked",
     }
 }
 
@@ -218,6 +220,7 @@ impl From<&CloseReason> for Closed {
             CloseReason::Tls(_) => Self::Tls,
             CloseReason::Draining => Self::Draining,
             CloseReason::Trapped => Self::Trapped,
+            CloseReason::Kicked => Self::Kicked,
         }
     }
 }
@@ -259,6 +262,12 @@ label! {
         HandshakeTime = "handshake-time",
         /// Operations in flight.
         Operations = "operations",
+        /// Timers.
+        Timers = "timers",
+        /// Outbound connections that are being made.
+        Connects = "connects",
+        /// Outbound connections in a second.
+        ConnectRate = "connect-rate",
         /// Memberships in groups.
         Memberships = "memberships",
         /// Open files and directories.
@@ -357,6 +366,8 @@ pub struct Meters {
     call_nanoseconds: Counters<Call, { Call::NAMES.len() }>,
     /// By the bucket; the last is above all bounds.
     call_times: [Counter; CALL_TIMES.len() + 1],
+    /// The same, finer: for quantiles.
+    pub(crate) call_spread: Spread,
     lots: Counter,
     pub(crate) datagrams: Counters<Datagram, { Datagram::NAMES.len() }>,
     pub(crate) refused: Counters<Refused, { Refused::NAMES.len() }>,
@@ -423,6 +434,7 @@ impl Meters {
         if let Some(counter) = self.call_times.get(bucket) {
             counter.add(weight);
         }
+        self.call_spread.count(nanoseconds, weight);
     }
 
     /// The next number of Knuth's linear congruential generator, whose high bits are good enough to draw lots.
@@ -443,6 +455,7 @@ impl Meters {
             calls,
             call_nanoseconds,
             call_times,
+            call_spread,
             // No count, but where the generator is.
             lots: _,
             datagrams,
@@ -472,6 +485,7 @@ impl Meters {
         for (counter, other) in self.call_times.iter().zip(call_times) {
             counter.add(other.value());
         }
+        self.call_spread.absorb(call_spread);
         self.datagrams.absorb(datagrams);
         self.refused.absorb(refused);
         self.closed.absorb(closed);

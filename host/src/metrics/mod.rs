@@ -17,6 +17,10 @@ pub mod registry;
 
 pub mod health;
 
+pub(crate) mod overview;
+
+pub(crate) mod spread;
+
 mod retired;
 
 mod merge;

@@ -270,7 +270,12 @@ impl Registry {
         answered
     }
 
-    fn views(&self) -> Vec<View> {
+    /// Asks all workers, as a scrape does.
+    pub(super) async fn ask_for_scrape(&self) {
+        self.ask(SCRAPE_TIME).await;
+    }
+
+    pub(super) fn views(&self) -> Vec<View> {
         let samples: Vec<_> = self
             .probes
             .iter()

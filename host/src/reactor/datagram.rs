@@ -42,6 +42,8 @@ pub struct Socket {
     endpoint: Cell<Option<EndpointKey>>,
     peers: RefCell<Peers>,
     unsent: RefCell<Unsent>,
+    /// What was received, and waits for the service's turn: no more than one look at the socket brought.
+    rest: RefCell<(Vec<Packet>, Vec<u8>)>,
     /// The kernel took no more; the pump waits for it.
     blocked: Cell<bool>,
     /// In the worker's list of sockets to flush.
@@ -207,6 +209,7 @@ impl Socket {
             endpoint: Cell::new(None),
             peers: RefCell::default(),
             unsent: RefCell::default(),
+            rest: RefCell::default(),
             blocked: Cell::new(false),
             dirty: Cell::new(false),
             answering: Cell::new(None),
@@ -265,7 +268,13 @@ impl Socket {
             }
             match std::future::poll_fn(|cx| self.poll(cx)).await {
                 Ok(true) => {
-                    if self.receive() == More::Perhaps {
+                    self.holdings.turn().await;
+                    let more = self.receive();
+                    while !self.rest.borrow().0.is_empty() {
+                        self.holdings.turn().await;
+                        self.hand_over_rest();
+                    }
+                    if more == More::Perhaps {
                         // The others' turn.
                         tokio::task::yield_now().await;
                     }
@@ -280,6 +289,7 @@ impl Socket {
         if reason == CloseReason::ClosedHere || reason == CloseReason::Draining {
             self.flush();
         }
+        self.holdings.turn().await;
         if let (Some(handler), Some(endpoint)) = (self.holdings.handler(), self.endpoint.take()) {
             handler.endpoint_closed(&self, endpoint, &reason);
         }
@@ -375,7 +385,7 @@ impl Socket {
             }
         };
         let arrivals = self.worker.arrivals();
-        let (mut packets, mut payloads) = (arrivals.packets(), arrivals.payloads());
+        let (packets, payloads) = (arrivals.packets(), arrivals.payloads());
         if !self.has_one_peer() {
             let second = self.worker.second();
             let mut peers = self.peers.borrow_mut();
@@ -384,29 +394,59 @@ impl Socket {
             }
         }
         self.count(Datagram::Received, packets.len() as u64);
-        let mut first = 0;
-        while !packets.is_empty() {
-            let (count, bytes) = fitting(packets);
+        let (done, done_bytes) = self.hand_over(packets, payloads, Some(0));
+        if let (Some(packets @ [_, ..]), Some(payloads)) =
+            (packets.get(done..), payloads.get(done_bytes..))
+        {
+            let rest = &mut *self.rest.borrow_mut();
+            rest.0.extend_from_slice(packets);
+            rest.1.extend_from_slice(payloads);
+        }
+        more
+    }
+
+    /// Hands over what waited for the turn.
+    fn hand_over_rest(self: &Rc<Self>) {
+        let (mut packets, mut payloads) = self.rest.take();
+        let (done, done_bytes) = self.hand_over(&packets, &payloads, None);
+        packets.drain(..done.min(packets.len()));
+        payloads.drain(..done_bytes.min(payloads.len()));
+        *self.rest.borrow_mut() = (packets, payloads);
+    }
+
+    /// Gives packets to the handler as long as it is the service's turn, and once at least. `first` is the place of the first in what the worker received last. Returns
+    /// how many packets and bytes it gave, or had nobody to give to.
+    fn hand_over(
+        self: &Rc<Self>,
+        mut packets: &[Packet],
+        mut payloads: &[u8],
+        first: Option<usize>,
+    ) -> (usize, usize) {
+        let all = (packets.len(), payloads.len());
+        let (mut done, mut done_bytes) = (0, 0);
+        while !packets.is_empty() && (done == 0 || self.holdings.lane().may_run()) {
+            let (count, bytes) = fitting(packets, self.holdings.program().limits.datagram_batch);
             let (batch, after) = packets.split_at(count);
             let (payload, rest) = payloads.split_at(bytes.min(payloads.len()));
             (packets, payloads) = (after, rest);
             self.holdings.meters().received.add(bytes as u64);
             let (Some(handler), Some(endpoint)) = (self.holdings.handler(), self.endpoint.get())
             else {
-                break;
+                return all;
             };
             if self.is_ended() {
-                break;
+                return all;
             }
-            self.answering.set(Some(first));
+            self.answering.set(first.map(|first| first + done));
             handler.datagrams_received(self, endpoint, batch, payload);
             self.answering.set(None);
-            first += count;
+            done += count;
+            done_bytes += bytes;
             if !self.blocked.get() {
                 self.flush();
             }
         }
-        more
+        (done, done_bytes)
     }
 
     fn may_send_to(&self, peer: Peer, second: u64) -> bool {
@@ -569,11 +609,11 @@ pub(crate) fn check_batch(packets: &[Packet], payloads: usize) -> Result<(), Bad
 }
 
 /// Returns how many of the packets fit into one call, at least one, and their bytes.
-fn fitting(packets: &[Packet]) -> (usize, usize) {
+fn fitting(packets: &[Packet], most: usize) -> (usize, usize) {
     let (mut count, mut bytes) = (0, 0);
     for packet in packets {
         let length = usize::try_from(packet.length).unwrap_or(0);
-        if count > 0 && bytes + length > DATAGRAM_BYTES {
+        if count > 0 && (count >= most || bytes + length > DATAGRAM_BYTES) {
             break;
         }
         count += 1;
@@ -638,8 +678,10 @@ mod tests {
             (&[65_527, 10], (1, 65_527)),
             (&[40_000, 25_536, 0, 1], (3, 65_536)),
         ] {
-            assert_eq!(fitting(&packets(lengths)), expected, "{lengths:?}");
+            assert_eq!(fitting(&packets(lengths), 64), expected, "{lengths:?}");
         }
+        assert_eq!(fitting(&packets(&[1; 5]), 4), (4, 4));
+        assert_eq!(fitting(&packets(&[1; 5]), 5), (5, 5));
     }
 
     #[test]

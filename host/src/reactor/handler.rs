@@ -92,6 +92,8 @@ pub enum CloseReason {
     Draining,
     /// The instance broke.
     Trapped,
+    /// An operator closed it.
+    Kicked,
 }
 
 /// What an operation came to.
@@ -159,12 +161,15 @@ pub enum ErrorKind {
 }
 
 impl OperationError {
-    /// Makes an error of a kind.
+    /// Makes an error of a kind. A message may quote what the plugin passed, and waits to be taken; what is too long is cut.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
+        let mut message = message.into();
+        if message.len() > LONGEST_MESSAGE {
+            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+            message.push('…');
+            message.shrink_to_fit();
         }
+        Self { kind, message }
     }
 }
 
@@ -190,3 +195,6 @@ impl From<std::io::Error> for OperationError {
 
 /// Addresses that a look-up found, in the order to try them.
 pub type Addresses = Vec<Address>;
+
+/// Bytes of the longest message of an error: 1 KiB.
+const LONGEST_MESSAGE: usize = 1 << 10;

@@ -5,7 +5,10 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,7 @@ use super::{
     },
     resolver::Resolver,
     succession::Versions,
+    turns::Lane,
     worker::Worker,
 };
 use crate::{
@@ -70,6 +74,8 @@ pub struct Holdings {
     last_id: Cell<u64>,
     /// What tells these holdings' TLS tickets from others.
     nonce: [u8; 8],
+    /// What tells them from others of the process, to an operator.
+    serial: u64,
     connections: RefCell<HashMap<Id, Rc<Connection>>>,
     sockets: RefCell<HashMap<Id, Rc<Socket>>>,
     /// Connections that are being made.
@@ -99,6 +105,9 @@ pub struct Holdings {
     /// Look-ups that ask a name server wait for one of these.
     look_ups: Arc<Semaphore>,
     meters: Arc<Meters>,
+    lane: Rc<Lane>,
+    /// Processor time of each call that sets up.
+    setup_time: Cell<Duration>,
 }
 
 #[derive(Debug)]
@@ -141,12 +150,16 @@ impl Holdings {
     pub fn new(program: Arc<Program>, worker: Rc<Worker>, meters: Arc<Meters>) -> Rc<Self> {
         let resolver = worker.resolver(&program.name_servers);
         let disk = Disk::new(&program.limits);
+        let lane = worker.lane(&program);
         let holdings = Rc::new(Self {
+            setup_time: Cell::new(program.limits.setup_time),
+            lane,
             program,
             worker,
             handler: RefCell::new(None),
             last_id: Cell::new(0),
             nonce: nonce(),
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             connections: RefCell::default(),
             sockets: RefCell::default(),
             dialing: Cell::new(0),
@@ -191,6 +204,21 @@ impl Holdings {
     /// Returns how many connections are open.
     pub fn connection_count(&self) -> usize {
         self.connections.borrow().len()
+    }
+
+    /// Returns the number that these holdings alone have in the process.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Returns one of the open connections.
+    pub(crate) fn connection_of(&self, id: Id) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(&id).cloned()
+    }
+
+    /// Returns the ids of the open connections.
+    pub(crate) fn connection_ids(&self) -> Vec<Id> {
+        self.connections.borrow().keys().copied().collect()
     }
 
     /// Returns the handler, and the one that sessions have stayed with at a swap, if there is one.
@@ -240,6 +268,29 @@ impl Holdings {
         self.sockets.borrow_mut().remove(&id);
         self.empty.notify_waiters();
         self.look();
+    }
+
+    /// Returns the service's part in the worker's time.
+    pub(super) fn lane(&self) -> &Rc<Lane> {
+        &self.lane
+    }
+
+    /// Returns once it is the service's turn to have its guest called.
+    pub(crate) async fn turn(&self) {
+        self.lane.turn().await;
+    }
+
+    /// Returns how long each call that sets up may take.
+    pub(crate) fn setup_time(&self) -> Duration {
+        self.setup_time.get()
+    }
+
+    /// Others are being served while this instance is set up, so it has no more time for it than another one took before, and half as much again; but as much as a
+    /// callback always.
+    pub(crate) fn quick_setup(&self, took_before: Duration) {
+        let limits = &self.program.limits;
+        let time = (took_before.saturating_mul(3) / 2).max(limits.callback_time);
+        self.setup_time.set(time.min(limits.setup_time));
     }
 
     /// Returns the counters, which only this worker writes.
@@ -480,6 +531,12 @@ impl Holdings {
             self.decide(id, Ok(Value::Nothing));
             return;
         }
+        let most = self.program.limits.timers;
+        if self.timers.borrow().len() >= most {
+            self.meters.limits.count(Limit::Timers);
+            let message = format!("{most} timers are running");
+            return self.refuse(id, OperationError::new(ErrorKind::Limit, message));
+        }
         // Some 30 years stand for never, as in tokio.
         let deadline = Instant::now() + delay.min(Duration::from_secs(86_400 * 365 * 30));
         let started = self.start(id, |_| Work::Timer(deadline));
@@ -495,6 +552,13 @@ impl Holdings {
     /// Starts to connect to an endpoint.
     pub fn connect(self: &Rc<Self>, id: Id, endpoint: &str) {
         match connect::check(endpoint, &self.program.grants) {
+            Ok(_) if !self.lane.may_connect(Instant::now().into_std()) => {
+                self.meters.limits.count(Limit::ConnectRate);
+                self.note_connect(Some(ErrorKind::Limit));
+                let rate = self.program.limits.connect_rate;
+                let message = format!("{rate} connections a second are the most");
+                self.refuse(id, OperationError::new(ErrorKind::Limit, message));
+            }
             Ok(endpoint) => {
                 let holdings = self.clone();
                 // Now, and not when the dial begins: it may be nobody's by then.
@@ -580,10 +644,19 @@ impl Holdings {
             self.note_connect(Some(ErrorKind::Limit));
             return self.deliver(id, Err(OperationError::new(ErrorKind::Limit, message)));
         }
+        let most = self.program.limits.connects;
+        if self.dialing.get() >= most {
+            self.meters.limits.count(Limit::Connects);
+            self.note_connect(Some(ErrorKind::Limit));
+            let message = format!("{most} connections are being made");
+            return self.deliver(id, Err(OperationError::new(ErrorKind::Limit, message)));
+        }
         if let Endpoint::Udp(udp) = &endpoint {
             let connected = {
                 let _dialing = Dialing::new(&self.dialing);
-                connect::connect_udp(udp, self.outbound()).await
+                let connected = connect::connect_udp(udp, self.outbound()).await;
+                self.turn().await;
+                connected
             };
             let outcome = match connected {
                 Ok(_) if self.ended.get() => return,
@@ -595,7 +668,9 @@ impl Holdings {
         }
         let connected = {
             let _dialing = Dialing::new(&self.dialing);
-            connect::connect(&endpoint, self.outbound(), relayed).await
+            let connected = connect::connect(&endpoint, self.outbound(), relayed).await;
+            self.turn().await;
+            connected
         };
         let outcome = match connected {
             Ok(_) if self.ended.get() => return,
@@ -731,8 +806,18 @@ impl Holdings {
         }
     }
 
-    /// Completes an operation, unless it was cancelled. Never called while the instance is being called.
+    /// Completes an operation, unless it was cancelled: now, or when the service has its turn. Never called while the instance is being called.
     pub(super) fn deliver(&self, id: Id, outcome: Outcome) {
+        // What waits comes first.
+        if self.outcomes.borrow().is_empty() && self.lane.may_run() {
+            self.complete(id, outcome);
+        } else {
+            self.decide(id, outcome);
+        }
+    }
+
+    /// As [`Self::deliver`], by who has made certain that it is the service's turn.
+    pub(super) fn complete(&self, id: Id, outcome: Outcome) {
         let Some(operation) = self.operations.borrow_mut().remove(&id) else {
             return;
         };
@@ -766,22 +851,30 @@ impl Holdings {
             // Only what waits now, and not too much of it: a plugin that slices its work with `after(0)`, and one that has many timers, let
             // the others have their turn.
             let waiting = self.outcomes.borrow().len().min(COMPLETIONS_PER_TURN);
+            let began = Instant::now();
             for _ in 0..waiting {
+                if began.elapsed() >= TIME_PER_TURN || !self.lane.may_run() {
+                    break;
+                }
                 let decided = self.outcomes.borrow_mut().pop_front();
                 if let Some((id, outcome)) = decided {
-                    self.deliver(id, outcome);
+                    self.complete(id, outcome);
                 }
             }
             let now = Instant::now();
             for _ in 0..COMPLETIONS_PER_TURN {
-                let Some((deadline, id)) = self.due(now) else {
+                let Some((deadline, id)) = self.due(now).filter(|_| self.lane.may_run()) else {
                     break;
                 };
+                if began.elapsed() >= TIME_PER_TURN {
+                    break;
+                }
                 self.timers.borrow_mut().remove(&(deadline, id));
-                self.deliver(id, Ok(Value::Nothing));
+                self.complete(id, Ok(Value::Nothing));
             }
             if !self.outcomes.borrow().is_empty() || self.due(now).is_some() {
                 tokio::task::yield_now().await;
+                self.turn().await;
                 continue;
             }
             let next = self.timers.borrow().first().map(|(deadline, _)| *deadline);
@@ -837,10 +930,17 @@ impl Drop for Dialing<'_> {
 /// Completions of one instance before the other tasks of the worker get their turn.
 const COMPLETIONS_PER_TURN: usize = 64;
 
+/// Time of one instance's completions before the other tasks of the worker get their turn, less than which the last one began: 10 ms. Sixty-four that each take what a
+/// callback may take would be three seconds.
+const TIME_PER_TURN: Duration = Duration::from_millis(10);
+
 /// Look-ups of one instance that ask a name server at a time; further ones wait, so that slow ones of one service leave some for the others.
 const LOOK_UPS: usize = 16;
 
 /// 64 random bits. Without randomness the tickets of two instances look alike, and a plugin may be told the wrong connection's id.
+/// The serial of the next holdings.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
+
 fn nonce() -> [u8; 8] {
     let mut nonce = [0; 8];
     if let Err(error) = getrandom(&mut nonce, GetRandomFlags::empty()) {

@@ -21,6 +21,7 @@ use tokio::{
     sync::watch,
 };
 
+use super::turns::Lane;
 use crate::{
     endpoint::{StreamOptions, Switch},
     transport::{Address, Transport, tcp, unix},
@@ -59,17 +60,22 @@ impl Acceptor {
 
     /// Accepts until told to stop; then what already waits in the queue, and closes. A client is never reset by a drain.
     ///
-    /// `pause` says after each how long to wait for the next one.
+    /// `pause` says after each how long to wait for the next one, which is accepted when the service has its turn in `lane`.
     pub(crate) async fn run(
         self,
         mut stop: watch::Receiver<bool>,
         pause: impl Fn() -> Option<Duration>,
+        lane: Rc<Lane>,
         take: Rc<dyn Fn(Accepted)>,
     ) {
         let mut complaint = Complaint::default();
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept() => accepted,
+                // What was accepted is taken at once: this task may be ended while it waits.
+                accepted = async {
+                    lane.turn().await;
+                    self.accept().await
+                } => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             match accepted {
@@ -106,6 +112,7 @@ impl Acceptor {
         };
         // A flood of connections must not keep a drain from ending.
         for _ in 0..MOST_WAITING {
+            lane.turn().await;
             match waiting() {
                 Ok(accepted) => take(accepted),
                 Err(error) if is_the_peers(&error) => {}

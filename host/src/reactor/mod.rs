@@ -5,6 +5,8 @@
 
 mod worker;
 
+mod turns;
+
 mod handler;
 
 mod connection;
@@ -40,6 +42,7 @@ mod datagram;
 mod peers;
 
 pub use bulk::Extent;
+pub(crate) use connection::ConnectionReport;
 pub use connection::{Connection, TlsRole};
 pub(crate) use datagram::check_batch;
 pub use datagram::{BadBatch, Socket};
@@ -54,6 +57,7 @@ pub(crate) use holdings::Found;
 pub use holdings::{Holdings, Program};
 pub(crate) use listener::{Accepted, Acceptor};
 pub(crate) use succession::{Fallback, Returned};
+pub(crate) use turns::{Lane, tick};
 pub use worker::Worker;
 pub(crate) use worker::{WorkerHandle, abort_on_panic};
 

@@ -2,6 +2,10 @@
 
 mod reload;
 
+mod control;
+
+mod watching;
+
 mod signals;
 
 use std::{
@@ -15,19 +19,21 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use control::{Names, Stopped, SwapEnded};
 use signals::{Asked, Signals};
 use tokio::{
     runtime,
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 
 use crate::{
+    admin::{self, Admin, Command, Commands, Taken, listen},
     cli::{Mistake, OrMistake as _},
     config::{
-        self, Config, HostConfig, Problem, Problems, ServiceConfig, Severity,
-        prepare::{Effort, Fault, Prepared, digest, prepare, start_fault},
+        self, Config, HostConfig, Problem, Problems, Secret, ServiceConfig, Severity,
+        prepare::{Digest, Effort, Fault, Prepared, digest, prepare_with, start_fault},
         reach::Loading,
     },
     daemon::{
@@ -41,10 +47,13 @@ use crate::{
     endpoint::{Endpoint, UnixName},
     engine::Engine,
     files::FileMode,
+    manifest::Isolation,
     memory,
     metrics::{self, registry::Phase},
+    plugin::Plugin,
     service::{Host, Service, ServiceError},
     transport::stdio,
+    watch::{Snapshot, Watch},
 };
 
 /// Where the services are described.
@@ -62,10 +71,10 @@ pub(crate) enum Source {
 }
 
 /// Serves until a signal, or until there is nothing left to do.
-pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
+pub(crate) fn run(source: Source, mut host: HostConfig) -> anyhow::Result<()> {
     daemon::raise_file_limit();
     let identity = Identity::look_up(host.user.as_deref(), host.group.as_deref()).or_mistake()?;
-    let locks = locks(&host)?;
+    let locks = locks(&mut host)?;
     let workers = host
         .workers
         .or_else(|| thread::available_parallelism().ok())
@@ -83,13 +92,20 @@ pub(crate) fn run(source: Source, host: HostConfig) -> anyhow::Result<()> {
         memory::bound(bytes).context("watching the memory")?;
     }
     let prepared = source.prepare(&engine)?;
+    let (commands, asked) = mpsc::channel(admin::COMMANDS);
     let server = Server {
         host: Host::start(workers)?,
         settings: host,
-        engine,
+        engine: Arc::new(engine),
         source,
         services: Vec::new(),
+        stopped: Vec::new(),
+        swaps: JoinSet::new(),
+        reload_waits: false,
         draining: JoinSet::new(),
+        draining_names: Names::default(),
+        commands,
+        asked,
         identity,
         confined,
         _locks: locks,
@@ -128,11 +144,20 @@ struct Server {
     host: Host,
     /// What `[host]` said at the start; only `drain-timeout` changes.
     settings: HostConfig,
-    engine: Engine,
+    engine: Arc<Engine>,
     source: Source,
     services: Vec<Live>,
+    /// Services that an operator stopped.
+    stopped: Vec<Stopped>,
+    swaps: JoinSet<SwapEnded>,
+    /// SIGHUP came while a service was being swapped.
+    reload_waits: bool,
     /// Services that are not in the file any more, or have a successor, and still have connections.
     draining: JoinSet<()>,
+    draining_names: Names,
+    commands: Commands,
+    /// What came by `commands`.
+    asked: mpsc::Receiver<Command>,
     /// Whom the process becomes once its sockets are bound.
     identity: Option<Identity>,
     /// What became of the confinement so far; none if it is off.
@@ -142,27 +167,85 @@ struct Server {
 
 /// A service that runs, and what it was made of.
 struct Live {
+    made: Made,
+    /// Shared with a swap that is under way, and with nobody else.
+    service: Arc<Service>,
+    is_swapping: bool,
+    /// None if its plugin's file is not watched.
+    _watch: Option<(Watch, Arc<watching::PluginFile>)>,
+}
+
+/// What a service was made of.
+#[derive(Clone)]
+struct Made {
     config: ServiceConfig,
-    digest: Option<[u8; 32]>,
-    service: Service,
+    /// What the files were when they were read last. None if one could not be read.
+    digest: Option<Digest>,
+    /// What the plugin's file looked like before it was read.
+    seen: Snapshot,
+    isolation: Isolation,
+    plugin: Arc<Plugin>,
+    /// The digest of the component that runs: another one than the file's, if an operator swapped the plugin.
+    running: Option<[u8; 32]>,
+    swaps: u64,
+}
+
+impl Made {
+    /// Returns whether another plugin than the file's was swapped in.
+    fn is_swapped(&self) -> bool {
+        self.digest
+            .is_none_or(|digest| self.running != Some(digest.plugin))
+    }
+
+    /// Returns whether a service of this description is as it would be if it was started now. A plugin that was swapped in stays until the file
+    /// changes; and one that is in the file by now is no change.
+    fn is_current(&self, config: &ServiceConfig, now: Option<Digest>) -> bool {
+        let (Some(before), Some(now)) = (self.digest, now) else {
+            return false;
+        };
+        let is_same_plugin = before.plugin == now.plugin || self.running == Some(now.plugin);
+        self.config == *config && before.tls == now.tls && is_same_plugin
+    }
+
+    /// Returns whether a service of this description goes on with the plugin of this one: it is of the same file, and that has not changed.
+    fn has_plugin_of(&self, config: &ServiceConfig, now: Option<Digest>) -> bool {
+        let plugin = |digest: Option<Digest>| digest.map(|digest| digest.plugin);
+        // What cannot be read any more cannot have changed for us.
+        let is_same_content = now.is_none() || plugin(self.digest) == plugin(now);
+        self.config.plugin == config.plugin && is_same_content
+    }
 }
 
 /// A description that was compared with everything, and could be started.
 struct Ready {
-    config: ServiceConfig,
-    digest: Option<[u8; 32]>,
+    made: Made,
     prepared: Prepared,
 }
 
 impl Ready {
-    fn new(engine: &Engine, config: &ServiceConfig) -> Result<Self, Vec<Fault>> {
+    /// Prepares a service, which may have been there before.
+    fn new(
+        engine: &Engine,
+        config: &ServiceConfig,
+        before: Option<&Made>,
+    ) -> Result<Self, Vec<Fault>> {
         // Before the files are read: one that changes meanwhile differs the next time.
+        let seen = Snapshot::of(&config.plugin);
         let digest = digest(config);
-        Ok(Self {
+        let kept = before.filter(|made| made.has_plugin_of(config, digest));
+        let plugin = kept.map(|made| &made.plugin);
+        let prepared = prepare_with(engine, config, Effort::Serve, plugin)?;
+        let running = digest.map(|digest| digest.plugin);
+        let made = Made {
             config: config.clone(),
             digest,
-            prepared: prepare(engine, config, Effort::Serve)?,
-        })
+            seen,
+            isolation: prepared.spec.isolation,
+            plugin: prepared.plugin.clone(),
+            running: kept.map_or(running, |made| made.running),
+            swaps: before.map_or(0, |made| made.swaps),
+        };
+        Ok(Self { made, prepared })
     }
 }
 
@@ -209,11 +292,18 @@ impl Source {
         if let Some(coredump) = &host.coredump {
             reach.allow(coredump, Access::Write);
         }
-        let admin = host.admin.clone().map(Endpoint::Unix);
-        for endpoint in admin.iter().chain(&host.metrics) {
+        let token = host.admin.iter().filter_map(|admin| admin.token.as_ref());
+        for path in token.filter_map(Secret::file) {
+            // The file names it when it is read again, too.
+            reach.allow(path, Access::Reread);
+        }
+        let admin = host.admin.iter().map(|admin| &admin.endpoint);
+        for endpoint in admin.chain(&host.metrics) {
             reach.allow_listener(endpoint);
         }
         let (services, loading): (Vec<_>, _) = match self {
+            // The plugin may be replaced.
+            Self::Flags(config) if config.watch => (vec![&**config], Loading::Again),
             Self::Flags(config) => (vec![&**config], Loading::Once),
             Self::File { path, config } => {
                 reach.allow(path, Access::Reread);
@@ -236,7 +326,7 @@ impl Source {
     fn prepare(&self, engine: &Engine) -> anyhow::Result<Vec<Ready>> {
         match self {
             Self::Flags(config) => {
-                let ready = Ready::new(engine, config).map_err(|faults| {
+                let ready = Ready::new(engine, config, None).map_err(|faults| {
                     let faults: Vec<_> = faults.iter().map(Fault::typed).collect();
                     Mistake::new(faults.join("\n"))
                 })?;
@@ -253,7 +343,7 @@ impl Source {
                 let mut problems = Vec::new();
                 let mut all = Vec::new();
                 for service in &config.services {
-                    match Ready::new(engine, &service.config) {
+                    match Ready::new(engine, &service.config, None) {
                         Ok(ready) => {
                             tell_lacking(config, service, &ready);
                             all.push(ready);
@@ -317,23 +407,23 @@ impl Server {
         // Before anybody is told that it is ready: who is told may send a signal at once.
         let mut signals = Signals::new().context("listening for signals")?;
         let _metrics = self.tell_metrics().await?;
+        let admin = self.bind_admin().await?;
         self.start(prepared).await?;
         self.host.registry().enter(Phase::Serving);
-        announce(self.services.iter().map(|live| &live.service))?;
+        let _admin = self.answer_admin(admin)?;
+        announce(self.services.iter().map(|live| &*live.service))?;
         notify::ready(self.status());
         let _watchdog = self.feed_watchdog()?;
         let cause = loop {
             tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::Reload => {
-                        notify::reloading();
-                        self.reload().await;
-                        notify::ready(self.status());
-                    }
+                    Asked::Reload => self.reload_by_signal().await,
                     Asked::Stop(name) => break name,
                 },
                 () = finished(&self.source, &self.services) => break "end of the connection",
                 Some(ended) = self.draining.join_next() => note_end(ended),
+                Some(ended) = self.swaps.join_next() => self.note_swap(ended).await,
+                Some(command) = self.asked.recv() => self.obey(command).await,
             }
         };
         notify::stopping();
@@ -405,39 +495,31 @@ impl Server {
     /// Starts all services, or none: nobody is accepted before the last one is sure to start.
     async fn start(&mut self, prepared: Vec<Ready>) -> anyhow::Result<()> {
         let mut bound = Vec::new();
-        for Ready {
-            config,
-            digest,
-            prepared,
-        } in prepared
-        {
+        for Ready { made, prepared } in prepared {
             match self.host.bind(prepared.spec, &[], &[]).await {
-                Ok(service) => bound.push((config, digest, service)),
-                Err(error) => return Err(self.source.failure(&config, error)),
+                Ok(service) => bound.push((made, service)),
+                Err(error) => return Err(self.source.failure(&made.config, error)),
             }
         }
         if let Some(identity) = &self.identity {
-            for file in bound.iter().flat_map(|(_, _, bound)| bound.socket_files()) {
+            for file in bound.iter().flat_map(|(_, bound)| bound.socket_files()) {
                 give(identity, file)?;
             }
             identity.assume()?;
         }
         self.limit_calls();
         let mut staged = Vec::new();
-        for (config, digest, bound) in bound {
+        for (made, bound) in bound {
             match bound.open().await {
-                Ok(service) => staged.push((config, digest, service)),
-                Err(error) => return Err(self.source.failure(&config, error)),
+                Ok(service) => staged.push((made, service)),
+                Err(error) => return Err(self.source.failure(&made.config, error)),
             }
         }
-        for (config, digest, staged) in staged {
+        for (made, staged) in staged {
             let service = staged.accept().await;
-            let service = service.map_err(|error| self.source.failure(&config, error))?;
-            self.services.push(Live {
-                config,
-                digest,
-                service,
-            });
+            let service = service.map_err(|error| self.source.failure(&made.config, error))?;
+            let live = self.live(made, service);
+            self.services.push(live);
         }
         Ok(())
     }
@@ -453,29 +535,66 @@ impl Server {
         }
     }
 
-    async fn reload(&mut self) {
-        match &self.source {
-            Source::Flags(_) => {
-                for live in &self.services {
-                    live.service.reload();
+    /// Binds the admin socket, before root is given up.
+    async fn bind_admin(&self) -> anyhow::Result<Option<listen::Bound>> {
+        let Some(admin) = &self.settings.admin else {
+            return Ok(None);
+        };
+        match listen::Bound::bind(admin).await {
+            Ok(bound) => {
+                if let (Some(identity), Some(file)) = (&self.identity, bound.file()) {
+                    give(identity, file)?;
                 }
+                Ok(Some(bound))
             }
-            Source::File { path, .. } => {
-                let path = path.clone();
-                self.reload_file(&path).await;
+            Err(error) if admin.taken == Taken::GoOn => {
+                let error = crate::chain(&error);
+                tracing::warn!(error, "{NOT_ADMINISTERED}");
+                Ok(None)
             }
+            Err(error) if error.is_mistake() => Err(error).or_mistake(),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Begins to answer at the admin socket, until what this returns is dropped.
+    fn answer_admin(
+        &self,
+        bound: Option<listen::Bound>,
+    ) -> anyhow::Result<Option<(listen::Answering, Option<Watch>)>> {
+        let Some(bound) = bound else {
+            return Ok(None);
+        };
+        let watch = bound.certificates().map(|tls| Watch::start("admin", [tls]));
+        let watch = watch.transpose().context("watching certificates")?;
+        let url = bound.url();
+        match self.settings.admin.as_ref().map(|admin| admin.taken) {
+            // Nobody asked.
+            Some(Taken::GoOn) => tracing::debug!(url, "administration"),
+            _ => tracing::info!(url, "administration"),
+        }
+        let registry = self.host.registry().clone();
+        let answering = bound.answer(registry, self.commands.clone());
+        let answering = answering.context("starting the thread for administration")?;
+        Ok(Some((answering, watch)))
     }
 
     /// Lets a service end in its own time, while others go on.
     fn retire(&mut self, service: Service) {
         let timeout = self.settings.drain_timeout;
-        self.draining.spawn(drain(service, timeout));
+        self.draining.spawn(async move {
+            drain(service, timeout).await;
+        });
     }
 
     /// Drains everything. A second signal ends that.
     async fn stop(mut self, cause: &str, mut signals: Signals) -> anyhow::Result<()> {
         let timeout = self.settings.drain_timeout;
+        // Whoever asks from now on is told that the host is stopping.
+        self.asked.close();
+        while self.asked.try_recv().is_ok() {}
+        // A swap that is not done by now is none: the version of before says goodbye.
+        self.swaps.shutdown().await;
         let services = std::mem::take(&mut self.services);
         let drained = async {
             let mut open = 0;
@@ -488,7 +607,9 @@ impl Server {
                 "draining for at most {timeout:?}; a second signal stops at once"
             );
             for live in services {
-                self.retire(live.service);
+                if let Some(service) = Arc::into_inner(live.service) {
+                    self.retire(service);
+                }
             }
             // Those that began to drain earlier may have been given longer.
             let rest = async {
@@ -519,13 +640,15 @@ async fn finished(source: &Source, services: &[Live]) {
     }
 }
 
-async fn drain(service: Service, timeout: Duration) {
+/// Drains a service, and returns how many connections had to be closed.
+async fn drain(service: Service, timeout: Duration) -> usize {
     let name = service.name().to_owned();
     let left = service.drain(timeout).await;
     if left > 0 {
         tracing::warn!(service = name, connections = left, "closed at the deadline");
     }
     tracing::info!(service = name, "stopped");
+    left
 }
 
 fn note_end(ended: Result<(), tokio::task::JoinError>) {
@@ -562,14 +685,24 @@ fn announce<'a>(services: impl Iterator<Item = &'a Service>) -> anyhow::Result<(
 }
 
 /// Takes the lock of the admin socket and that of the pid file, as far as there are any.
-fn locks(host: &HostConfig) -> anyhow::Result<Vec<LockFile>> {
+fn locks(host: &mut HostConfig) -> anyhow::Result<Vec<LockFile>> {
     let mut locks = Vec::new();
-    if let (Some(admin), Some(path)) = (&host.admin, admin_lock(host)) {
+    if let Some(Admin { taken, .. }) = &host.admin
+        && let Some(path) = admin_lock(host)
+    {
         let lock = hold(&path).with_context(|| {
-            let socket = &admin.address;
+            let socket = path.with_extension("");
+            let socket = socket.display();
             format!("another nethost has the admin socket {socket}; stop that one, or give this one another `admin`")
-        })?;
-        locks.push(lock);
+        });
+        match lock {
+            Ok(lock) => locks.push(lock),
+            Err(error) if *taken == Taken::GoOn => {
+                tracing::warn!(error = format!("{error:#}"), "{NOT_ADMINISTERED}");
+                host.admin = None;
+            }
+            Err(error) => return Err(error),
+        }
     }
     if let Some(path) = &host.pid_file {
         locks.push(hold(path).context("`pid-file`")?);
@@ -579,7 +712,10 @@ fn locks(host: &HostConfig) -> anyhow::Result<Vec<LockFile>> {
 
 /// Returns the file that says whose the admin socket is.
 fn admin_lock(host: &HostConfig) -> Option<PathBuf> {
-    let UnixName::Path(socket) = &host.admin.as_ref()?.address else {
+    let Endpoint::Unix(unix) = &host.admin.as_ref()?.endpoint else {
+        return None;
+    };
+    let UnixName::Path(socket) = &unix.address else {
         return None;
     };
     let mut path = socket.clone().into_os_string();
@@ -610,6 +746,9 @@ fn give(identity: &Identity, path: &Path) -> anyhow::Result<()> {
     let given = identity.own(path);
     given.with_context(|| format!("giving {} to the user that nethost becomes", path.display()))
 }
+
+/// What is said if nobody asked for an admin socket, and there can be none.
+const NOT_ADMINISTERED: &str = "`nethost ps`, `swap` and so on will not find this host; --admin PATH gives it a socket of its own";
 
 /// What a drain may take beyond its time: 5 s, for the last bytes of connections that were closed at its end.
 const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -1,9 +1,10 @@
 //! SIGHUP: the file is read again, and only what differs changes. Everything that can go wrong goes wrong before anything changes.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use super::{Live, Ready, Server, Source, announce, tell_lacking};
+use super::{Live, Made, Ready, Server, Source, announce, tell_lacking};
 use crate::{
+    admin::{Refusal, api},
     config::{
         Config, ConfigError, HostConfig, Problem, Severity, WrittenService,
         prepare::{Effort, Fault, digest, prepare},
@@ -14,21 +15,20 @@ use crate::{
 
 /// A service that could take its place.
 struct Successor {
-    config: crate::config::ServiceConfig,
-    digest: Option<[u8; 32]>,
+    made: Made,
     staged: Staged,
 }
 
 impl Server {
     /// Reads the file again, and becomes what it says; or says why not, and stays what it was.
-    pub(super) async fn reload_file(&mut self, path: &Path) {
+    pub(super) async fn reload_file(&mut self, path: &Path) -> Result<api::Reloaded, Refusal> {
         let config = match Config::load(path) {
             Ok(config) => config,
             Err(ConfigError::Invalid(problems)) => return refuse(path, &problems.0),
             Err(error) => {
                 let error = crate::chain(&error);
                 tracing::error!("nothing was changed: {error}");
-                return;
+                return Err(Refusal::Unfit(error));
             }
         };
         for warning in &config.warnings {
@@ -50,7 +50,7 @@ impl Server {
                     path: path.to_owned(),
                     config: Box::new(config),
                 };
-                self.replace(successors, &gone).await;
+                Ok(self.replace(successors, &gone).await)
             }
             Err(problem) => refuse(path, &[problem]),
         }
@@ -61,7 +61,7 @@ impl Server {
         let mut problems = Vec::new();
         for service in &config.services {
             let mut live = self.services.iter();
-            if live.any(|live| live.config == service.config) {
+            if live.any(|live| live.made.config == service.config) {
                 continue;
             }
             let faults = reach::outside(&service.config);
@@ -76,9 +76,13 @@ impl Server {
     fn differing(&self, config: &Config) -> Result<Vec<Ready>, Vec<Problem>> {
         let differs = |service: &&WrittenService| {
             let now = &service.config;
-            !self.services.iter().any(|live| {
-                live.config == *now && live.digest.is_some() && live.digest == digest(now)
-            })
+            let digest = digest(now);
+            let is_stopped = self
+                .stopped
+                .iter()
+                .any(|it| it.made.config.name == now.name);
+            let mut services = self.services.iter();
+            !is_stopped && !services.any(|live| live.made.is_current(now, digest))
         };
         let differing: Vec<_> = config.services.iter().filter(differs).collect();
         let told = |service, faults: Vec<Fault>| -> Vec<Problem> {
@@ -97,7 +101,10 @@ impl Server {
         }
         let mut ready = Vec::new();
         for service in differing {
-            let prepared = Ready::new(&self.engine, &service.config);
+            let mut live = self.services.iter();
+            let before = live.find(|live| live.made.config.name == service.config.name);
+            let before = before.map(|live| &live.made);
+            let prepared = Ready::new(&self.engine, &service.config, before);
             let prepared = prepared.map_err(|faults| told(service, faults))?;
             tell_lacking(config, service, &prepared);
             ready.push(prepared);
@@ -107,9 +114,9 @@ impl Server {
 
     /// Returns the names of the services that have a successor, or are not in the file any more.
     fn gone(&self, config: &Config, ready: &[Ready]) -> Vec<Option<String>> {
-        let names = self.services.iter().map(|live| &live.config.name);
+        let names = self.services.iter().map(|live| &live.made.config.name);
         let gone = names.filter(|name| {
-            let has_successor = ready.iter().any(|ready| ready.config.name == **name);
+            let has_successor = ready.iter().any(|ready| ready.made.config.name == **name);
             let mut services = config.services.iter();
             has_successor || !services.any(|service| service.config.name == **name)
         });
@@ -125,25 +132,24 @@ impl Server {
     ) -> Result<Vec<Successor>, Problem> {
         let mut successors: Vec<Successor> = Vec::new();
         // Listeners at port 0 are alike: first come those who have some already, and to each its own come first.
-        ready.sort_by_key(|ready| !gone.contains(&ready.config.name));
+        ready.sort_by_key(|ready| !gone.contains(&ready.made.config.name));
         for ready in ready {
-            let is_gone = |live: &&Live| gone.contains(&live.config.name);
+            let is_gone = |live: &&Live| gone.contains(&live.made.config.name);
             let mut predecessors: Vec<_> = self.services.iter().filter(is_gone).collect();
-            predecessors.sort_by_key(|live| live.config.name != ready.config.name);
-            let predecessors: Vec<_> = predecessors.iter().map(|live| &live.service).collect();
+            predecessors.sort_by_key(|live| live.made.config.name != ready.made.config.name);
+            let predecessors: Vec<_> = predecessors.iter().map(|live| &*live.service).collect();
             let earlier: Vec<_> = successors.iter().map(|it| &it.staged).collect();
             let spec = ready.prepared.spec;
             match self.host.stage(spec, &predecessors, &earlier).await {
                 Ok(staged) => successors.push(Successor {
-                    config: ready.config,
-                    digest: ready.digest,
+                    made: ready.made,
                     staged,
                 }),
                 Err(error) => {
                     for successor in successors {
                         successor.staged.discard();
                     }
-                    return Err(config.failure(&ready.config, &error));
+                    return Err(config.failure(&ready.made.config, &error));
                 }
             }
         }
@@ -151,23 +157,19 @@ impl Server {
     }
 
     /// The successors accept, then those whose place they take stop, so that somebody listens all the time.
-    async fn replace(&mut self, successors: Vec<Successor>, gone: &[Option<String>]) {
+    async fn replace(
+        &mut self,
+        successors: Vec<Successor>,
+        gone: &[Option<String>],
+    ) -> api::Reloaded {
         let mut started = Vec::new();
         // Those that a successor could not take the place of after all.
         let mut kept = Vec::new();
-        for Successor {
-            config,
-            digest,
-            staged,
-        } in successors
-        {
+        for Successor { made, staged } in successors {
             match staged.accept().await {
-                Ok(service) => started.push(Live {
-                    config,
-                    digest,
-                    service,
-                }),
+                Ok(service) => started.push(self.live(made, service)),
                 Err(error) => {
+                    let config = made.config;
                     let service = config.name.clone().unwrap_or_default();
                     let error = crate::chain(&error);
                     tracing::error!(service, error, "not started; what was there goes on");
@@ -178,16 +180,21 @@ impl Server {
         let (old, mut services): (Vec<_>, Vec<_>) = std::mem::take(&mut self.services)
             .into_iter()
             .partition(|live| {
-                gone.contains(&live.config.name) && !kept.contains(&live.config.name)
+                gone.contains(&live.made.config.name) && !kept.contains(&live.made.config.name)
             });
-        for live in &services {
+        for live in &mut services {
             tracing::debug!(service = live.service.name(), "unchanged");
             live.service.reload();
+            // The plugin that runs may be the file's by now.
+            live.made.digest = digest(&live.made.config);
         }
-        let names: Vec<_> = old.iter().map(|live| live.config.name.clone()).collect();
+        let names: Vec<_> = old
+            .iter()
+            .map(|live| live.made.config.name.clone())
+            .collect();
         for live in &started {
             let service = live.service.name();
-            if names.contains(&live.config.name) {
+            if names.contains(&live.made.config.name) {
                 tracing::info!(
                     service,
                     "restarted; connections of before go on for at most {:?}",
@@ -197,15 +204,17 @@ impl Server {
                 tracing::info!(service, "started");
             }
         }
-        let running: Vec<&Service> = started.iter().map(|live| &live.service).collect();
-        for Live {
-            config,
-            mut service,
-            ..
-        } in old
-        {
+        let running: Vec<&Service> = started.iter().map(|live| &*live.service).collect();
+        let mut stopped = Vec::new();
+        for Live { made, service, .. } in old {
+            // Only a swap shares it, and there is none.
+            let Some(mut service) = Arc::into_inner(service) else {
+                continue;
+            };
             service.let_go(&running).await;
-            if !started.iter().any(|live| live.config.name == config.name) {
+            let mut successors = started.iter();
+            if !successors.any(|live| live.made.config.name == made.config.name) {
+                stopped.push(service.name().to_owned());
                 tracing::info!(
                     service = service.name(),
                     "not in the file any more; its connections go on for at most {:?}",
@@ -214,11 +223,33 @@ impl Server {
             }
             self.retire(service);
         }
-        if let Err(error) = announce(started.iter().map(|live| &live.service)) {
+        if let Err(error) = announce(started.iter().map(|live| &*live.service)) {
             tracing::error!("{error:#}");
         }
+        let names = started.iter().map(|live| live.service.name().to_owned());
+        let reloaded = api::Reloaded {
+            started: names.collect(),
+            stopped,
+        };
         services.extend(started);
         self.services = services;
+        self.take_stopped();
+        reloaded
+    }
+
+    /// Services that an operator stopped stay so, are what the file says when they are started, and are forgotten if they are not in it any more.
+    fn take_stopped(&mut self) {
+        let Source::File { config, .. } = &self.source else {
+            return;
+        };
+        self.stopped.retain_mut(|stopped| {
+            let mut services = config.services.iter().map(|service| &service.config);
+            let described = services.find(|it| it.name == stopped.made.config.name);
+            if let Some(described) = described {
+                stopped.made.config = described.clone();
+            }
+            described.is_some()
+        });
     }
 
     /// Takes the settings of the host that can change while it runs, and says which cannot.
@@ -248,7 +279,8 @@ impl Server {
     }
 }
 
-fn refuse(path: &Path, problems: &[Problem]) {
+/// Says what is wrong, in the log and to who asked.
+fn refuse<T>(path: &Path, problems: &[Problem]) -> Result<T, Refusal> {
     for problem in problems {
         tracing::error!("{}", problem.line());
     }
@@ -258,4 +290,6 @@ fn refuse(path: &Path, problems: &[Problem]) {
         _ => "there are mistakes",
     };
     tracing::error!(count, "nothing was changed: {mistakes} in {path}");
+    let lines: Vec<_> = problems.iter().map(Problem::line).collect();
+    Err(Refusal::Unfit(lines.join("\n")))
 }

@@ -14,7 +14,11 @@ use std::{
 };
 
 use super::pool::Admission;
-use crate::{endpoint::unmap, limits::Limits, transport::Address};
+use crate::{
+    endpoint::unmap,
+    limits::{DEFAULT_PER_PEER, DEFAULT_PER_PREFIX, Limits},
+    transport::Address,
+};
 
 /// The door of one service.
 #[derive(Debug)]
@@ -183,12 +187,6 @@ const NANOSECONDS: u64 = 1_000_000_000;
 
 /// How far connections may come ahead of an even rate: 100 ms, a tenth of a second's worth at once.
 const BURST: u64 = 100_000_000;
-
-/// Connections of one address that is not loopback, if the limit is not set: 256, some browsers' worth behind one router.
-const DEFAULT_PER_PEER: usize = 256;
-
-/// Connections of one /24 of IPv4 or /64 of IPv6 that is not loopback, if the limit is not set: 4,096.
-const DEFAULT_PER_PREFIX: usize = 4096;
 
 #[cfg(test)]
 mod tests {

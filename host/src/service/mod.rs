@@ -16,6 +16,8 @@ mod pool;
 
 mod rehearsal;
 
+pub(crate) mod remote;
+
 mod slot;
 
 mod supervise;

@@ -36,7 +36,7 @@ use crate::{
     },
     plugin::Plugin,
     reactor::{
-        Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Origin, Program, Worker,
+        Accepted, Acceptor, CloseReason, FirstTls, Holdings, Id, Lane, Origin, Program, Worker,
         WorkerHandle, establish,
     },
     transport::{
@@ -55,6 +55,8 @@ thread_local! {
 pub(super) struct Slot {
     worker: Rc<Worker>,
     pub(super) program: Arc<Program>,
+    /// The service's part in the worker's time.
+    lane: Rc<Lane>,
     pub(super) meters: Arc<Meters>,
     /// What the plugin's instances have counted up to now; none for a native protocol. With isolation `connection` all of one version count here.
     table: RefCell<Option<Rc<Table>>>,
@@ -75,6 +77,8 @@ pub(super) struct Slot {
     pub(super) backoff: Backoff,
     /// The service goes away: an instance that breaks is not replaced.
     pub(super) leaving: Cell<bool>,
+    /// How long it took to make the first instance.
+    first_setup: Cell<Option<Duration>>,
     /// The connections limit was reached and said so.
     full: Cell<bool>,
 }
@@ -100,6 +104,7 @@ impl Slot {
         let pool = door.pool.clone();
         let slot = Rc::new(Self {
             worker: worker.clone(),
+            lane: worker.lane(&program),
             program,
             meters,
             alone: pool.map(Alone::new),
@@ -113,6 +118,7 @@ impl Slot {
             acceptors: RefCell::default(),
             establishing: Establishing::default(),
             backoff: Backoff::default(),
+            first_setup: Cell::new(None),
             leaving: Cell::new(false),
             full: Cell::new(false),
         });
@@ -235,7 +241,7 @@ impl Slot {
             }
             Sockets::One => self.clone().spread(listener, workers.to_vec()),
         };
-        let task = tokio::task::spawn_local(acceptor.run(stop, pause, take));
+        let task = tokio::task::spawn_local(acceptor.run(stop, pause, self.lane.clone(), take));
         self.acceptors.borrow_mut().push((url, task));
         Ok(())
     }
@@ -356,6 +362,7 @@ impl Slot {
         let deadline = self.establishing.settle(deadline).await;
         let all = self.all();
         for Running { holdings, .. } in &all {
+            holdings.turn().await;
             for handler in holdings.handlers() {
                 handler.draining(deadline);
             }
@@ -393,7 +400,7 @@ impl Slot {
     }
 
     /// Returns every instance.
-    fn all(&self) -> Vec<Running> {
+    pub(super) fn all(&self) -> Vec<Running> {
         let mut all = self.movable();
         all.extend(self.outgoing.borrow().iter().cloned());
         all
@@ -418,6 +425,10 @@ impl Slot {
 
     pub(super) fn make(&self) -> Result<Running, StartError> {
         let holdings = self.fresh_holdings();
+        if let Some(took) = self.first_setup.get() {
+            holdings.quick_setup(took);
+        }
+        let start = Instant::now();
         let made = match &*self.protocol.borrow() {
             Protocol::Plugin { plugin, config } => {
                 let (plugin, table) = (plugin.clone(), self.next_table(plugin));
@@ -434,7 +445,12 @@ impl Slot {
             }
         };
         match made {
-            Ok(instance) => Ok(Running { holdings, instance }),
+            Ok(instance) => {
+                if self.first_setup.get().is_none() {
+                    self.first_setup.set(Some(start.elapsed()));
+                }
+                Ok(Running { holdings, instance })
+            }
             Err(error) => {
                 holdings.finish(&CloseReason::Trapped);
                 Err(error)
@@ -501,6 +517,7 @@ impl Slot {
             plugin: next.plugin,
             config: next.config,
         };
+        self.first_setup.set(None);
         if let (Some(alone), Some(admission)) = (&self.alone, next.admission) {
             alone.admit_by(admission);
         }
@@ -563,6 +580,14 @@ impl Slot {
             self.program.limits.metric_series,
             self.meters.clone(),
         ))
+    }
+
+    /// Takes a stream in that another worker accepted.
+    fn take_in_turn(self: Rc<Self>, accepted: Accepted, listener: Listener) {
+        tokio::task::spawn_local(async move {
+            self.lane.turn().await;
+            self.take(accepted, &listener);
+        });
     }
 
     /// Takes a stream in: at once, or after what must come before. Returns the task that serves it, unless it is refused.
@@ -817,7 +842,7 @@ impl Slot {
                     if let Some(slot) = Self::find(id)
                         && let Ok(transport) = Transport::from_handed(handed)
                     {
-                        slot.take((transport, addresses), &listener);
+                        slot.take_in_turn((transport, addresses), listener);
                     }
                 }),
                 Err(error) => {

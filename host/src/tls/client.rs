@@ -144,7 +144,7 @@ impl ClientTls {
     }
 
     /// As [`Self::config_for`], in this thread.
-    pub(super) fn config(&self, options: &TlsOptions) -> Result<Arc<ClientConfig>, TlsError> {
+    pub(crate) fn config(&self, options: &TlsOptions) -> Result<Arc<ClientConfig>, TlsError> {
         let kind = kind(options);
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = configs.find(&kind) {

@@ -1,7 +1,5 @@
 //! State that moves by serde, to a version with another format and back.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use nethost_sdk::{
     Context, Migrate, Origin, Protocol, Refusal, Snapshot, Swap,
     testing::{Host, SwapError},

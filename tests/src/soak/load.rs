@@ -48,7 +48,7 @@ impl Load {
                 let mut seen = Seen::default();
                 if let Err(error) = talk(server, number, &stop, &count, &mut seen) {
                     seen.wrong
-                        .get_or_insert(format!("connection {number}: {error}"));
+                        .get_or_insert_with(|| format!("connection {number}: {error}"));
                     // What was on its way is lost.
                     seen.wrong_bytes += MESSAGE as u64;
                 }
@@ -148,7 +148,7 @@ fn talk(
         if differing > 0 {
             seen.wrong_bytes += differing;
             seen.wrong
-                .get_or_insert(format!("connection {number}: {differing} bytes differ"));
+                .get_or_insert_with(|| format!("connection {number}: {differing} bytes differ"));
         }
         due += PERIOD;
     }

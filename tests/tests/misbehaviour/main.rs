@@ -5,7 +5,13 @@
     reason = "helpers of tests: a panic is a failed test"
 )]
 
+mod supervision;
+
+mod callbacks;
+
 mod modules;
+
+mod smith;
 
 use std::{
     thread,

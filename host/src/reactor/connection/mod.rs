@@ -6,6 +6,8 @@
 
 mod pump;
 
+mod report;
+
 mod steps;
 
 use std::{
@@ -18,6 +20,8 @@ use std::{
 };
 
 use bytes::Bytes;
+pub(crate) use report::ConnectionReport;
+use report::Tally;
 pub(crate) use steps::ListenerTls;
 pub use steps::TlsRole;
 use steps::{Intake, Steps};
@@ -28,6 +32,7 @@ use super::{
     handler::{CloseReason, Handler, Id, SessionKey},
     holdings::Holdings,
     outbox::Outbox,
+    turns::{Lane, Place},
     worker::Worker,
 };
 use crate::{
@@ -77,6 +82,8 @@ pub struct Connection {
     /// The pump is being polled, and need not be woken.
     pumping: Cell<bool>,
     pump: RefCell<Option<Waker>>,
+    /// Where the pump waits for the service's turn.
+    place: Place,
     /// How long no byte has moved, as far as looks now and then can tell.
     idle: Cell<Duration>,
     /// No byte has moved yet.
@@ -91,6 +98,7 @@ pub struct Connection {
     groups: RefCell<BTreeMap<usize, Weak<Group>>>,
     /// Operations that end with this connection.
     operations: RefCell<BTreeSet<Id>>,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -292,6 +300,7 @@ impl Connection {
             fate: RefCell::new(None),
             pumping: Cell::new(false),
             pump: RefCell::new(None),
+            place: Place::default(),
             idle: Cell::new(Duration::ZERO),
             fresh: Cell::new(true),
             idle_timeout: Cell::new(None),
@@ -300,6 +309,7 @@ impl Connection {
             moved_closing: Cell::new(0),
             groups: RefCell::default(),
             operations: RefCell::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -391,6 +401,10 @@ impl Connection {
             self.end(CloseReason::Idle);
         }
         self.idle.set(idle.saturating_add(period));
+    }
+
+    pub(super) fn lane(&self) -> &Rc<Lane> {
+        self.holdings.lane()
     }
 
     pub(super) fn admit_membership(&self) -> bool {

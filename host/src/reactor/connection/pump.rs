@@ -21,6 +21,7 @@ use crate::{
 impl Connection {
     /// Makes the session and serves the connection until it ends. Returns once the handler was told.
     pub(in crate::reactor) async fn pump(self: Rc<Self>, origin: Origin) {
+        self.holdings.turn().await;
         self.make(&origin);
         self.serve().await;
     }
@@ -46,6 +47,7 @@ impl Connection {
     /// Serves the connection until it ends.
     pub(in crate::reactor) async fn serve(self: Rc<Self>) {
         let reason = std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.holdings.turn().await;
         let transport = self.lose(&reason);
         let holdings = self.holdings.clone();
         if let Some(transport) = transport {
@@ -64,6 +66,7 @@ impl Connection {
                 *pump = Some(cx.waker().clone());
             }
         }
+        self.lane().enter();
         self.pumping.set(true);
         let poll = self.poll_turn(cx);
         self.pumping.set(false);
@@ -82,6 +85,9 @@ impl Connection {
             }
             let step = if !self.blocked.get() && self.outbox.borrow().is_empty() {
                 let had_step = !self.steps.borrow().is_empty();
+                if had_step && self.poll_gate(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 let polled = self.poll_step(cx);
                 if had_step && polled.is_ready() {
                     continue;
@@ -116,6 +122,9 @@ impl Connection {
                 return Poll::Ready(CloseReason::Done);
             }
             if self.congested.get() && self.unsent() <= LOW_WATER {
+                if self.poll_gate(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 self.congested.set(false);
                 self.release_sources(Holds::These(Vec::new()));
                 if let (Some(handler), Some(session)) = (self.handler(), self.session())
@@ -132,6 +141,9 @@ impl Connection {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
+                if self.poll_gate(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 reads += 1;
                 if self.poll_receive(cx).is_ready() {
                     continue;
@@ -142,6 +154,11 @@ impl Connection {
             }
             return Poll::Pending;
         }
+    }
+
+    /// Ready if it is the service's turn to have its guest called; otherwise the pump is woken when it is.
+    fn poll_gate(&self, cx: &Context<'_>) -> Poll<()> {
+        self.lane().poll_turn(cx, &self.place)
     }
 
     fn is_reading(&self) -> bool {
@@ -179,7 +196,7 @@ impl Connection {
                     self.reading.set(Reading::Ended);
                     handler.read_closed(self, session);
                 } else {
-                    self.holdings.meters().received.add(data.len() as u64);
+                    self.count_received(data.len() as u64);
                     handler.data_received(self, session, data);
                     // Much is not worth joining to more: sent now, it is still in the processor's cache, and so is the buffer for
                     // the next connection.
@@ -222,7 +239,7 @@ impl Connection {
             match ready!(written) {
                 Ok(count) => {
                     outbox.advance(count, &mut self.worker.pool());
-                    self.holdings.meters().sent.add(count as u64);
+                    self.count_sent(count as u64);
                     self.moved();
                 }
                 Err(error) => {
@@ -304,7 +321,9 @@ impl Connection {
                 let shut = transport.poll_shutdown_write(&mut Context::from_waker(Waker::noop()));
                 (!matches!(shut, Poll::Ready(Err(_)))).then_some(transport)
             }
-            CloseReason::Idle | CloseReason::Draining if transport.tls().is_some() => {
+            CloseReason::Idle | CloseReason::Draining | CloseReason::Kicked
+                if transport.tls().is_some() =>
+            {
                 // To the peer it must not look like an attack (RFC 8446, section 6.1); it leaves if it can at once.
                 let _tried = transport.poll_shutdown_write(&mut Context::from_waker(Waker::noop()));
                 None

@@ -334,7 +334,7 @@ impl Connection {
                     // Whatever ended it here, the source's bytes are its session's again. Delivered it is complete, and not cancelled.
                     splice.transfer.cancel();
                 }
-                self.holdings.deliver(step.id(), outcome);
+                self.holdings.complete(step.id(), outcome);
                 Poll::Ready(())
             }
         }
@@ -354,7 +354,7 @@ impl Connection {
         };
         let moved = transfer.moved() - before;
         if moved > 0 {
-            self.holdings.meters().sent.add(moved);
+            self.count_sent(moved);
             self.moved();
             if self.phase.get() == Phase::Closing {
                 self.moved_while_closing(moved);
@@ -478,7 +478,7 @@ impl Connection {
                     let before = receive.transfer.moved();
                     let polled = receive.poll(transport, cx);
                     let moved = receive.transfer.moved() - before;
-                    self.holdings.meters().received.add(moved);
+                    self.count_received(moved);
                     if moved > 0 {
                         self.moved();
                     }
@@ -514,7 +514,7 @@ impl Connection {
             if count == 0 {
                 return Poll::Ready(Ok(true));
             }
-            self.holdings.meters().received.add(count as u64);
+            self.count_received(count as u64);
             self.moved();
         }
         Poll::Ready(Ok(false))
@@ -527,17 +527,17 @@ impl Connection {
             (Intake::File(receive), Ok(_)) => {
                 let moved = receive.transfer.moved();
                 self.holdings
-                    .deliver(receive.transfer.id, Ok(Value::Number(moved)));
+                    .complete(receive.transfer.id, Ok(Value::Number(moved)));
             }
             (Intake::File(receive), Err(Failure::File(error))) => {
                 self.holdings
-                    .deliver(receive.transfer.id, Err(error.into()));
+                    .complete(receive.transfer.id, Err(error.into()));
             }
             (Intake::File(receive), Err(Failure::Connection(error))) => {
                 let id = receive.transfer.id;
                 let outcome = OperationError::new(ErrorKind::Reset, error.to_string());
                 self.broke("receiving", &error);
-                self.holdings.deliver(id, Err(outcome));
+                self.holdings.complete(id, Err(outcome));
             }
             (Intake::Splice(splice), Ok(_)) => splice.finish(Ok(())),
             (Intake::Splice(splice), Err(Failure::Connection(error) | Failure::File(error))) => {

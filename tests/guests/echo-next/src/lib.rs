@@ -34,8 +34,10 @@ impl Settings {
             }
         }
         if self.fails_in.strip_prefix("grow-in-") == Some(call) {
-            let all: Vec<Vec<u8>> = (0..).map(|_| vec![1; 1 << 20]).collect();
-            std::hint::black_box(all);
+            let mut all = Vec::new();
+            loop {
+                all.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+            }
         }
         if self.fails_in == call {
             Err(format!("told to fail in {call}"))
@@ -120,7 +122,9 @@ impl Swap for Echo {
         cx.factory.settings.fail_in("restore-session")?;
         let fails_in = cx.factory.settings.fails_in.clone();
         if fails_in == "write" {
-            (0..100).for_each(|_| drop(cx.connection.write(&[0; 1 << 20])));
+            for _ in 0..100 {
+                cx.connection.write(&[0; 1 << 20]);
+            }
         }
         Ok(Self {
             echoed,

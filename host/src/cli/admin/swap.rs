@@ -1,0 +1,131 @@
+//! `nethost swap`.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use hyper::Method;
+
+use super::{At, answered, block_on, counted, print_json, say, table};
+use crate::{
+    admin::{
+        api::Swapped,
+        client::{encoded, of_service, shown},
+    },
+    cli::run::duration,
+    inspect,
+    service::Policy,
+};
+
+/// Swap a service's plugin for another version, under its open connections
+///
+/// The new version is compiled and configured beside the old one, with the same config, and takes the sessions' state over; clients notice nothing. If anything
+/// goes wrong, the old version goes on as if nothing had been tried, and this says why. If the new version traps soon after, the host goes back to the old one with
+/// the state taken at the swap: sessions without an event since then go on, the others are closed.
+///
+/// The file is sent to the host, which needs no access to it. What was swapped in stays until the host is started again, or the file that the service was started from
+/// changes and is taken up (SIGHUP, `nethost reload`, --watch).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  nethost swap irc plugins/irc-2.wasm
+  nethost swap irc plugins/irc-3.wasm --policy drain --deadline 5m    # no state in common")]
+pub(crate) struct Swap {
+    /// The service, as `nethost ps` lists it
+    service: String,
+
+    /// The new version's component
+    plugin: PathBuf,
+
+    /// What becomes of open connections: they move to the new version, finish on the old one, or are closed
+    #[arg(long, value_name = "POLICY", default_value = "migrate")]
+    policy: Policy,
+
+    /// How long a version that is busy is waited for, and with `drain` how long connections may finish on the old one
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    deadline: Duration,
+
+    #[command(flatten)]
+    at: At,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Swap {
+    pub(crate) fn execute(self) -> anyhow::Result<()> {
+        let context = || shown(&self.plugin);
+        let component = inspect::read(&self.plugin).with_context(context)?;
+        // What is unfit is told here, before anything is sent.
+        inspect::describe(&component).with_context(context)?;
+        let policy = clap::ValueEnum::to_possible_value(&self.policy);
+        let policy = policy.map_or_else(String::new, |policy| policy.get_name().to_owned());
+        let path = of_service(
+            &self.service,
+            &format!(
+                "/swap?policy={policy}&deadline={}ms&file={}",
+                self.deadline.as_millis(),
+                encoded(&shown(&self.plugin))
+            ),
+        );
+        let swapped: Swapped = block_on(&self.at, async |client| {
+            answered(client.ask(Method::POST, &path, component)).await
+        })
+        .with_context(|| format!("{} is not swapped", self.service))?;
+        if self.json {
+            return print_json(&swapped);
+        }
+        say(&told(&swapped))
+    }
+}
+
+fn told(swapped: &Swapped) -> String {
+    let Swapped {
+        service,
+        from,
+        to,
+        sessions,
+        refused,
+        left_behind,
+        state_bytes,
+        pause,
+    } = swapped;
+    let mut line = format!("swapped {service}");
+    if !from.is_empty() || !to.is_empty() {
+        line += &format!(" from {from} to {to}");
+    }
+    line += &format!(": {} moved", counted(*sessions, "session"));
+    if *refused > 0 {
+        line += &format!(", {refused} closed");
+    }
+    if *left_behind > 0 {
+        line += &format!(", {left_behind} left on the old version");
+    }
+    let state = table::bytes(*state_bytes);
+    format!("{line}, {state} of state, {:.1} ms of pause", pause * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_swap_did_is_one_line() {
+        let mut swapped = Swapped {
+            service: "irc".to_owned(),
+            from: "1.0.0".to_owned(),
+            to: "2.0.0".to_owned(),
+            sessions: 1,
+            refused: 0,
+            left_behind: 0,
+            state_bytes: 2048,
+            pause: 0.001_25,
+        };
+        assert_eq!(
+            told(&swapped),
+            "swapped irc from 1.0.0 to 2.0.0: 1 session moved, 2.0 KiB of state, 1.2 ms of pause"
+        );
+        (swapped.sessions, swapped.refused, swapped.left_behind) = (0, 2, 3);
+        assert!(told(&swapped).contains("0 sessions moved, 2 closed, 3 left on the old version, "));
+    }
+}
