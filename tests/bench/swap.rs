@@ -44,6 +44,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
+    if let Some(most) = limit.maximum {
+        // Both ends are in this process.
+        let connections = options.connections.iter().max().copied().unwrap_or(0);
+        let needed = 2 * u64::try_from(connections)? + 100;
+        anyhow::ensure!(
+            most >= needed,
+            "{connections} connections need {needed} open files, and the limit is {most}"
+        );
+    }
     let versions = [places::guest("irc-next"), plugin("irc")?];
     if !options.json {
         println!(

@@ -271,6 +271,11 @@ impl Client {
         closed.unwrap_or_else(|error| panic!("closing the writing half: {error}"));
     }
 
+    /// Closes the writing half of a connection that may have ended already, and returns whether it had not.
+    pub fn try_close_write(&mut self) -> io::Result<()> {
+        self.stream.socket().shutdown(Shutdown::Write)
+    }
+
     /// Resets the connection.
     pub fn kill(self) {
         let set = self.stream.socket().set_linger(Some(Duration::ZERO));

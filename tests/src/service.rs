@@ -84,6 +84,17 @@ impl Running {
         )
     }
 
+    /// Starts one with these limits and grants.
+    pub fn granted(
+        program: Program,
+        component: &Path,
+        config: &str,
+        isolation: Isolation,
+        workers: usize,
+    ) -> Self {
+        Self::start_with(program, &[TCP], component, config, isolation, workers)
+    }
+
     /// Returns where a listener is.
     pub fn address_of(&self, index: usize) -> SocketAddr {
         let url = self.service.listening().get(index);

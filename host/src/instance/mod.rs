@@ -66,6 +66,8 @@ pub struct Instance {
     datagram_handler: Option<datagram_handler::Guest>,
     command_handler: Option<command_handler::Guest>,
     swap: Option<(swap_handler::Guest, session_swap_handler::Guest)>,
+    /// Of its state, best first.
+    formats: RefCell<Vec<String>>,
     sessions: RefCell<Slab<ResourceAny>>,
     endpoints: RefCell<Slab<ResourceAny>>,
     /// The packets of the current call, as the contract has them.
@@ -281,6 +283,7 @@ impl Instance {
             datagram_handler,
             command_handler,
             swap,
+            formats: RefCell::default(),
             sessions: RefCell::default(),
             endpoints: RefCell::default(),
             packets: RefCell::default(),
@@ -289,6 +292,7 @@ impl Instance {
         instance.setup(Call::Configure, None, |store| {
             instance.handler.call_configure(store, config)
         })?;
+        instance.learn_formats()?;
         instance.holdings.meters().instances_made.add(1);
         Ok(instance)
     }

@@ -65,14 +65,30 @@ impl Restored {
 }
 
 impl Instance {
+    /// Asks for the state formats that the plugin can read and write. Nobody depends on the instance yet, so a trap costs nobody a connection; at a swap it would.
+    pub(super) fn learn_formats(&self) -> Result<(), StartError> {
+        if let Some((shared, _)) = &self.swap {
+            let formats = self.setup(Call::Formats, None, |store| {
+                let formats = shared.call_formats(store)?;
+                // They are kept as long as the instance is there.
+                Ok(if formats.iter().map(|it| it.len()).sum::<usize>() > FORMATS_SIZE
+                    || formats.len() > MOST_FORMATS
+                {
+                    Err(format!(
+                        "more than {MOST_FORMATS} state formats, or names of more than {FORMATS_SIZE} bytes together"
+                    ))
+                } else {
+                    Ok(formats)
+                })
+            })?;
+            *self.formats.borrow_mut() = formats;
+        }
+        Ok(())
+    }
+
     /// Returns the state formats that the plugin can read and write, best first; none if it cannot be swapped.
-    pub fn formats(&self) -> Result<Vec<String>, StartError> {
-        let Some((shared, _)) = &self.swap else {
-            return Ok(Vec::new());
-        };
-        self.setup(Call::Formats, None, |store| {
-            shared.call_formats(store).map(Ok)
-        })
+    pub fn formats(&self) -> Vec<String> {
+        self.formats.borrow().clone()
     }
 
     /// Returns the state of the instance and of its sessions, which together may be as large as its memory.
@@ -357,6 +373,12 @@ impl Saved {
         Ok(())
     }
 }
+
+/// State formats of one version: 64, of which most have two.
+const MOST_FORMATS: usize = 64;
+
+/// Bytes of their names: 4 KiB.
+const FORMATS_SIZE: usize = 4 << 10;
 
 fn cannot_swap() -> StartError {
     StartError::Refused {

@@ -293,6 +293,11 @@ impl Holdings {
         self.setup_time.set(time.min(limits.setup_time));
     }
 
+    /// The instance is there, and what else sets up is not known to be quick: another version, or the state that it takes over.
+    pub(crate) fn usual_setup(&self) {
+        self.setup_time.set(self.program.limits.setup_time);
+    }
+
     /// Returns the counters, which only this worker writes.
     pub fn meters(&self) -> &Arc<Meters> {
         &self.meters

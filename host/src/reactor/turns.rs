@@ -240,7 +240,7 @@ impl Lane {
     }
 
     /// Notes that what comes now is done for this service.
-    pub(super) fn enter(&self) {
+    pub(crate) fn enter(&self) {
         let tick = self.turns.ticks.load(Ordering::Relaxed);
         if tick != self.turns.noticed.get() {
             self.turns.notice(tick);

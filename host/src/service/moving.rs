@@ -88,6 +88,7 @@ impl Slot {
             });
         }
         for running in self.movable() {
+            running.holdings.turn().await;
             self.stage_for(&running.holdings, next)?;
             tokio::task::yield_now().await;
         }
@@ -141,6 +142,8 @@ impl Slot {
         decision: &mpsc::Receiver<Decision>,
     ) {
         let started = Instant::now();
+        // It waits for no turn, for the other workers wait for this one; but the service pays.
+        self.lane.enter();
         match self.move_parts(&next, started) {
             Err(error) => {
                 // Who waits for it is gone only if the host goes.
@@ -167,6 +170,7 @@ impl Slot {
                 }
             }
         }
+        self.lane.enter();
     }
 
     fn note(&self, swapped: &Swapped, pause: Duration) {
@@ -248,12 +252,12 @@ impl Slot {
         started: Instant,
     ) -> Result<(Rc<Instance>, Restored, String), SwapError> {
         let is_over = || started.elapsed() >= LONGEST_PAUSE;
-        let written = old.formats()?;
+        let written = old.formats();
         let readable = {
             let staged = self.staged.borrow();
             let mut instances = staged.iter().flat_map(|staged| &staged.instances);
             let new = instances.find(|it| Rc::ptr_eq(it.holdings(), holdings));
-            new.map_or_else(|| Ok(Vec::new()), |new| new.formats())?
+            new.map_or_else(Vec::new, |new| new.formats())
         };
         let Some(format) = readable.iter().find(|format| written.contains(format)) else {
             return Err(SwapError::NoFormat {
@@ -419,6 +423,11 @@ async fn follow(old: Rc<Instance>, new: Rc<Instance>, format: String, end: Insta
                 connection.end(CloseReason::Draining);
                 continue;
             }
+            holdings.turn().await;
+            if !connection.stays() {
+                // The version before has come back meanwhile.
+                continue;
+            }
             match new.follow(&old, &connection, &format) {
                 Ok(Followed::Moved | Followed::Gone | Followed::Busy) => {}
                 Err(error) => tracing::debug!(
@@ -449,25 +458,24 @@ async fn catch_up(slot: Weak<Slot>, mut behind: Vec<Running>, next: Next, end: I
             // Another swap has come since, or the version before has come back.
             return;
         }
-        behind.retain(|running| {
+        for running in std::mem::take(&mut behind) {
+            running.holdings.turn().await;
+            if !slot.is_of(&next.plugin) {
+                return;
+            }
             let Some(old) = running.instance.upgrade().filter(|it| !it.is_broken()) else {
-                return false;
+                continue;
             };
-            match slot.move_one(running, &old, &next, Instant::now()) {
+            match slot.move_one(&running, &old, &next, Instant::now()) {
                 Ok(part) => {
                     let holdings = part.new.holdings().clone();
                     slot.rebind(&holdings, &part.new, part.place);
                     part.new.commit(part.restored, None);
-                    false
                 }
-                Err(SwapError::Failed(StartError::Busy)) if Instant::now() < end => true,
-                Err(_) if Instant::now() < end => true,
-                Err(_) => {
-                    running.holdings.finish(&CloseReason::Draining);
-                    false
-                }
+                Err(_) if Instant::now() < end => behind.push(running),
+                Err(_) => running.holdings.finish(&CloseReason::Draining),
             }
-        });
+        }
     }
 }
 

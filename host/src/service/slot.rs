@@ -56,7 +56,7 @@ pub(super) struct Slot {
     worker: Rc<Worker>,
     pub(super) program: Arc<Program>,
     /// The service's part in the worker's time.
-    lane: Rc<Lane>,
+    pub(super) lane: Rc<Lane>,
     pub(super) meters: Arc<Meters>,
     /// What the plugin's instances have counted up to now; none for a native protocol. With isolation `connection` all of one version count here.
     table: RefCell<Option<Rc<Table>>>,
@@ -444,6 +444,7 @@ impl Slot {
                 Ok(Weak::new())
             }
         };
+        holdings.usual_setup();
         match made {
             Ok(instance) => {
                 if self.first_setup.get().is_none() {

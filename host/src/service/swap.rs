@@ -1,7 +1,14 @@
 //! Swapping a service's plugin for another version under its open connections.
 //!
 //! The new instances are made beside the old ones, on every worker. Then the workers stop together: each moves its sessions and reports, and all commit or
-//! all go back. No connection is lost by a swap that fails. What one worker does of it is in `moving`.
+//! all go back. No connection is lost by a swap that fails, but for the one below. What one worker does of it is in `moving`.
+//!
+//! *When the old version breaks.* A trap in its `save` or `save-session`, or one that takes longer than `setup-time`, refuses the swap and ends the old instance as anywhere else: after a
+//! trap wasmtime lets nobody in any more, the sessions' state was in that memory and nowhere else, and a connection without its session can only be closed. The host could keep the sockets, but a
+//! fresh instance would know nothing of who is logged in or what was half received, and an earlier snapshot would answer bytes twice. So its connections end, a fresh instance of the *old*
+//! version takes new ones, and the policies drain and close, which do not ask for a state, lead to the next version. What keeps the loss small: with several workers, or isolation
+//! `connection`, an instance that was not asked yet is not asked; on its own probation the version before comes back with its state; `formats` is asked when an instance is made, so it cannot
+//! break one that has connections; and a plugin that *says* that it cannot save (`busy`, `failed`) loses nothing.
 
 use std::{
     sync::{Arc, mpsc},

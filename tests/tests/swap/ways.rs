@@ -1,6 +1,9 @@
 //! The policies, sessions that are busy, probation, and the kinds of isolation.
 
-use std::{net::UdpSocket, time::Duration};
+use std::{
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
 
 use nethost::{
     limits::Limits,
@@ -178,6 +181,36 @@ fn a_version_that_breaks_on_probation_gives_way_to_the_one_before() {
     // What it had counted is as it was at the swap.
     running.swap(&guest("echo-next"), &next("")).unwrap();
     clients[2].expect("restored 8 from echo/1\n");
+}
+
+#[test]
+fn what_breaks_on_one_worker_gives_way_on_all() {
+    let running = Running::start(&plugin("echo"), ECHO, Isolation::Worker, 2);
+    let mut clients: Vec<Client> = (0..30).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        says(client, "abc", "abc");
+    }
+    let swapped = running.swap(&guest("echo-next"), &next("")).unwrap();
+    assert_eq!(swapped.sessions, 30);
+    for client in &mut clients {
+        client.expect("restored 3 from echo/1\n");
+    }
+    clients[0].send("boom");
+    assert_eq!(clients.remove(0).rest().0, b"");
+    // On its worker they are back already, and on the other one they move back.
+    for client in &mut clients {
+        let deadline = Instant::now() + nethost_tests::DEADLINE;
+        let mut back = false;
+        while !back {
+            assert!(Instant::now() < deadline, "it did not come back");
+            running.connections();
+            client.send("x");
+            back = client.bytes(1) == b"x";
+        }
+        says(client, "abc", "abc");
+    }
+    assert_eq!(running.connections(), 29);
+    says(&mut running.connect(), "new", "new");
 }
 
 #[test]

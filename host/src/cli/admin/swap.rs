@@ -19,7 +19,8 @@ use crate::{
 /// Swap a service's plugin for another version, under its open connections
 ///
 /// The new version is compiled and configured beside the old one, with the same config, and takes the sessions' state over; clients notice nothing. If anything
-/// goes wrong, the old version goes on as if nothing had been tried, and this says why. If the new version traps soon after, the host goes back to the old one with
+/// goes wrong, the old version goes on as if nothing had been tried, and this says why. Only if the old version itself traps or takes too long while it saves, that instance ends with its
+/// connections, as with any trap, for their state was in it; a fresh one of the old version takes new connections, and `--policy drain` and `close` ask for no state. If the new version traps soon after, the host goes back to the old one with
 /// the state taken at the swap: sessions without an event since then go on, the others are closed.
 ///
 /// The file is sent to the host, which needs no access to it. What was swapped in stays until the host is started again, or the file that the service was started from

@@ -27,23 +27,27 @@ struct Settings {
 
 impl Settings {
     fn fail_in(&self, call: &str) -> Result<(), String> {
-        assert_ne!(self.fails_in.strip_prefix("trap-in-"), Some(call));
-        if self.fails_in.strip_prefix("loop-in-") == Some(call) {
-            loop {
-                std::hint::black_box(call);
-            }
+        fail(&self.fails_in, call)
+    }
+}
+
+fn fail(fails_in: &str, call: &str) -> Result<(), String> {
+    assert_ne!(fails_in.strip_prefix("trap-in-"), Some(call));
+    if fails_in.strip_prefix("loop-in-") == Some(call) {
+        loop {
+            std::hint::black_box(call);
         }
-        if self.fails_in.strip_prefix("grow-in-") == Some(call) {
-            let mut all = Vec::new();
-            loop {
-                all.push(std::hint::black_box(vec![1_u8; 1 << 20]));
-            }
+    }
+    if fails_in.strip_prefix("grow-in-") == Some(call) {
+        let mut all = Vec::new();
+        loop {
+            all.push(std::hint::black_box(vec![1_u8; 1 << 20]));
         }
-        if self.fails_in == call {
-            Err(format!("told to fail in {call}"))
-        } else {
-            Ok(())
-        }
+    }
+    if fails_in == call {
+        Err(format!("told to fail in {call}"))
+    } else {
+        Ok(())
     }
 }
 
@@ -101,8 +105,8 @@ impl Swap for Echo {
     }
 
     fn save_session(&self, _format: &str) -> Result<Vec<u8>, Refusal> {
+        fail(&self.fails_in, "save-session").map_err(Refusal::Failed)?;
         match self.fails_in.as_str() {
-            "save-session" => Err(Refusal::Failed("told to fail in save-session".to_owned())),
             "busy" => Err(Refusal::Busy),
             _ if self.busy => Err(Refusal::Busy),
             "big" => Ok(vec![0; 8 << 20]),
