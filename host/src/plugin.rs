@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use wasmtime::component::{Component, InstancePre};
 
@@ -34,6 +35,8 @@ pub struct Plugin {
     pub path: PathBuf,
     /// What it says of itself, or what is assumed of a component without a manifest.
     pub manifest: Manifest,
+    /// The SHA-256 digest of its bytes.
+    pub(crate) digest: [u8; 32],
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: ExportIndices,
     /// Where core dumps go.
@@ -254,6 +257,7 @@ impl Plugin {
         Ok(Self {
             path: path.to_owned(),
             manifest,
+            digest: Sha256::digest(bytes).into(),
             pre,
             exports,
             dumps: engine.dumps().cloned(),

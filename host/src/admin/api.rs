@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::service::Policy;
+
 /// The host.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Version {
@@ -124,9 +126,11 @@ pub struct Swapped {
     pub from: String,
     /// The version that is there now.
     pub to: String,
+    /// What became of the sessions: `drain` also where `migrate` was asked for and the old version saves no state.
+    pub policy: Policy,
     /// Sessions that moved.
     pub sessions: usize,
-    /// Sessions that could not move and were closed.
+    /// Sessions that never move, and end: the old version did not save them, or the policy is `close`.
     pub refused: usize,
     /// Sessions that are on the old version still.
     pub left_behind: usize,

@@ -14,13 +14,13 @@ use crate::{
     admin::{Answer, Command, Known, Origin, Refusal, Swap, api},
     config::{
         ServiceConfig,
-        prepare::{Fault, digest, digest_of, settings},
+        prepare::{Fault, digest, settings},
     },
     daemon::notify,
     engine::Engine,
     metrics::health::State,
     plugin::Plugin,
-    service::{Service, SwapOptions, Swapped, remote::Remote},
+    service::{Service, SwapError, SwapOptions, Swapped, remote::Remote},
 };
 
 /// A service that was stopped or drained, and can be started again.
@@ -33,15 +33,8 @@ pub(super) struct Stopped {
 pub(super) struct SwapEnded {
     service: Arc<Service>,
     origin: Origin,
-    result: Result<New, Refusal>,
+    result: Result<Swapped, Refusal>,
     answer: Answer<api::Swapped>,
-}
-
-/// What a service became.
-struct New {
-    swapped: Swapped,
-    plugin: Arc<Plugin>,
-    component: [u8; 32],
 }
 
 /// What it takes to swap, away from the main thread.
@@ -55,6 +48,7 @@ struct Job {
 impl Server {
     /// Does what was asked for, or begins to.
     pub(super) async fn obey(&mut self, command: Command) {
+        self.follow();
         match command {
             // Whoever asked may have gone.
             Command::List(answer) => drop(answer.send(self.list())),
@@ -72,6 +66,13 @@ impl Server {
                 };
                 let _gone = answer.send(reloaded);
             }
+        }
+    }
+
+    /// Takes note of versions that came back by themselves.
+    fn follow(&mut self) {
+        for live in &mut self.services {
+            live.follow();
         }
     }
 
@@ -210,25 +211,27 @@ impl Server {
         let mut services = self.services.iter_mut();
         let live = services.find(|live| Arc::ptr_eq(&live.service, &service));
         let name = service.name().to_owned();
-        let result = result.map(|new| {
+        let result = result.map(|swapped| {
             if let Some(live) = live {
                 live.is_swapping = false;
-                live.made.take_up(&new, origin);
+                live.follow();
+                live.made.note_swap(origin);
             }
             let Swapped {
                 from,
                 to,
+                policy,
                 sessions,
                 refused,
                 left_behind,
                 state_bytes,
                 pause,
-                ..
-            } = new.swapped;
+            } = swapped;
             api::Swapped {
                 service: name.clone(),
                 from,
                 to,
+                policy,
                 sessions,
                 refused,
                 left_behind,
@@ -365,6 +368,7 @@ impl Server {
             return;
         }
         notify::reloading();
+        self.follow();
         // The log has said what was wrong.
         let _told = self.reload().await;
         notify::ready(self.status());
@@ -391,31 +395,22 @@ impl Server {
 }
 
 impl Job {
-    async fn run(self, component: Vec<u8>, file: &Path) -> Result<New, Refusal> {
+    async fn run(self, component: Vec<u8>, file: &Path) -> Result<Swapped, Refusal> {
         let (engine, path) = (self.engine.clone(), file.to_owned());
         let limits = self.made.config.limits.clone();
-        let compile = move || {
-            let digest = digest_of(&component);
-            (Plugin::of(&engine, &path, component, &limits), digest)
-        };
+        let compile = move || Plugin::of(&engine, &path, component, &limits);
         // Compiling takes up to seconds.
         let compiled = tokio::task::spawn_blocking(compile).await;
-        let (plugin, component) = compiled
+        let plugin = compiled
             .map_err(|error| Refusal::Failed(format!("compiling {}: {error}", file.display())))?;
         let plugin = plugin.map_err(|error| Refusal::Unfit(crate::chain(&error)))?;
         self.check(&plugin)?;
         let config = settings(&self.made.config, &plugin.manifest);
         let config = config.map_err(|faults| unfit(&faults))?;
-        let plugin = Arc::new(plugin);
-        let swapped = self
-            .service
-            .swap(plugin.clone(), config, self.options)
-            .await;
-        let swapped = swapped.map_err(|error| Refusal::Unfit(crate::chain(&error)))?;
-        Ok(New {
-            swapped,
-            plugin,
-            component,
+        let swapped = self.service.swap(Arc::new(plugin), config, self.options);
+        swapped.await.map_err(|error| match error {
+            SwapError::Stopping | SwapError::WorkerSilent => Refusal::Failed(crate::chain(&error)),
+            error => Refusal::Unfit(crate::chain(&error)),
         })
     }
 
@@ -463,9 +458,7 @@ impl Made {
         }
     }
 
-    fn take_up(&mut self, new: &New, origin: Origin) {
-        self.plugin = new.plugin.clone();
-        self.running = Some(new.component);
+    fn note_swap(&mut self, origin: Origin) {
         self.swaps += 1;
         if origin == Origin::File {
             self.digest = digest(&self.config);

@@ -184,17 +184,25 @@ struct Made {
     /// What the plugin's file looked like before it was read.
     seen: Snapshot,
     isolation: Isolation,
+    /// Another one than the file's, if an operator swapped it, or a new version broke on probation.
     plugin: Arc<Plugin>,
-    /// The digest of the component that runs: another one than the file's, if an operator swapped the plugin.
-    running: Option<[u8; 32]>,
     swaps: u64,
+}
+
+impl Live {
+    /// Takes note of the version that serves, which a swap or the end of a probation changed.
+    fn follow(&mut self) {
+        if let Some(plugin) = self.service.plugin() {
+            self.made.plugin = plugin;
+        }
+    }
 }
 
 impl Made {
     /// Returns whether another plugin than the file's was swapped in.
     fn is_swapped(&self) -> bool {
         self.digest
-            .is_none_or(|digest| self.running != Some(digest.plugin))
+            .is_none_or(|digest| self.plugin.digest != digest.plugin)
     }
 
     /// Returns whether a service of this description is as it would be if it was started now. A plugin that was swapped in stays until the file
@@ -203,7 +211,7 @@ impl Made {
         let (Some(before), Some(now)) = (self.digest, now) else {
             return false;
         };
-        let is_same_plugin = before.plugin == now.plugin || self.running == Some(now.plugin);
+        let is_same_plugin = before.plugin == now.plugin || self.plugin.digest == now.plugin;
         self.config == *config && before.tls == now.tls && is_same_plugin
     }
 
@@ -235,14 +243,12 @@ impl Ready {
         let kept = before.filter(|made| made.has_plugin_of(config, digest));
         let plugin = kept.map(|made| &made.plugin);
         let prepared = prepare_with(engine, config, Effort::Serve, plugin)?;
-        let running = digest.map(|digest| digest.plugin);
         let made = Made {
             config: config.clone(),
             digest,
             seen,
             isolation: prepared.spec.isolation,
             plugin: prepared.plugin.clone(),
-            running: kept.map_or(running, |made| made.running),
             swaps: before.map_or(0, |made| made.swaps),
         };
         Ok(Self { made, prepared })

@@ -34,7 +34,7 @@ use std::{
         Arc, Once,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use door::Door;
@@ -42,9 +42,10 @@ use listening::{Listening, Socket};
 use pool::Admission;
 pub use pool::PoolError;
 use slot::Slot;
+use swap::Swapping;
 pub use swap::{Policy, SwapError, SwapOptions, Swapped};
 use thiserror::Error;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     endpoint::Endpoint,
@@ -111,8 +112,7 @@ pub struct Service {
     stop: watch::Sender<bool>,
     /// None if no listener has certificates.
     certificates: Option<Watch>,
-    /// One swap at a time.
-    swapping: Arc<Mutex<()>>,
+    swapping: Arc<Swapping>,
     isolation: Isolation,
 }
 
@@ -271,6 +271,8 @@ impl Host {
         if let Some(udp) = udp.filter(|_| !takes_datagrams) {
             return Err(no_datagrams(udp.to_string()));
         }
+        let stop = watch::Sender::new(false);
+        let swapping = Swapping::new(&protocol, stop.subscribe());
         let (protocol, pool) = match isolation {
             Isolation::Connection => pooled(protocol, &program, workers.len())?,
             Isolation::Worker | Isolation::Service => (protocol, None),
@@ -299,9 +301,9 @@ impl Host {
             workers,
             listening,
             door,
-            stop: watch::Sender::new(false),
+            stop,
             certificates: None,
-            swapping: Arc::default(),
+            swapping,
             isolation,
         };
         service.watch_certificates();
@@ -450,6 +452,11 @@ impl Service {
         self.listening.close_spare();
         self.registration.drains();
         self.stop.send_replace(true);
+        let begun = Instant::now();
+        let swapping = self.swapping.clone();
+        // A swap that has begun comes to its end first; none begins any more.
+        let _alone = swapping.alone.lock().await;
+        let deadline = deadline.saturating_sub(begun.elapsed());
         let id = self.id;
         // First every worker accepts what waits, and hands over what is another's; only then is it certain that no connection comes any more.
         for worker in self.workers.values() {

@@ -36,8 +36,8 @@ pub(super) struct Terms {
     pub(super) end: Instant,
     /// None if there is no way back.
     pub(super) probation: Option<Duration>,
-    /// Is told when the version before has come back.
-    pub(super) back: queue::UnboundedSender<()>,
+    /// Is told when the version before has come back, if there is a way back.
+    pub(super) back: Option<queue::UnboundedSender<()>>,
 }
 
 /// For what instances are made.
@@ -70,7 +70,7 @@ struct Part {
 struct Before {
     next: Next,
     table: Option<Rc<Table>>,
-    back: queue::UnboundedSender<()>,
+    back: Option<queue::UnboundedSender<()>>,
 }
 
 // Making instances.
@@ -346,8 +346,10 @@ impl Slot {
         }
         self.take_table_back(before.table.as_ref());
         self.meters().swaps_undone.add(1);
-        // Nobody listens if the process ends.
-        let _gone = before.back.send(());
+        if let Some(back) = &before.back {
+            // Nobody listens if the process ends.
+            let _gone = back.send(());
+        }
     }
 }
 

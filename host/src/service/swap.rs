@@ -11,14 +11,14 @@
 //! break one that has connections; and a plugin that *says* that it cannot save (`busy`, `failed`) loses nothing.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
-use tokio::sync::{Mutex, mpsc as queue, oneshot};
+use tokio::sync::{Mutex as Turn, mpsc as queue, oneshot, watch};
 
 use super::{
     PoolError, Protocol, Service, ServiceId,
@@ -122,6 +122,9 @@ pub enum SwapError {
     /// A worker has ended, which it does only with the host.
     #[error("a worker did not answer")]
     WorkerSilent,
+    /// The service is ending.
+    #[error("the service is being stopped")]
+    Stopping,
     /// The workers would have stood still for too long.
     #[error("moving the sessions took more than {0:?}")]
     TookTooLong(Duration),
@@ -134,10 +137,59 @@ pub(super) enum Decision {
     GoBack,
 }
 
+/// What the swaps of a service share.
+#[derive(Debug)]
+pub(super) struct Swapping {
+    /// One swap at a time, and none while the service ends.
+    pub(super) alone: Turn<()>,
+    /// What new connections get, as it was given: with isolation `connection` it was compiled again. None if the service is native.
+    plugin: Mutex<Option<Arc<Plugin>>>,
+    /// Whether the service ends.
+    stopping: watch::Receiver<bool>,
+}
+
+impl Swapping {
+    pub(super) fn new(protocol: &Protocol, stopping: watch::Receiver<bool>) -> Arc<Self> {
+        let plugin = match protocol {
+            Protocol::Plugin { plugin, .. } => Some(plugin.clone()),
+            Protocol::Native(_) => None,
+        };
+        Arc::new(Self {
+            alone: Turn::default(),
+            plugin: Mutex::new(plugin),
+            stopping,
+        })
+    }
+
+    fn plugin(&self) -> MutexGuard<'_, Option<Arc<Plugin>>> {
+        self.plugin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serves(&self, plugin: &Arc<Plugin>) -> bool {
+        let served = self.plugin();
+        served.as_ref().is_some_and(|it| Arc::ptr_eq(it, plugin))
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Waits for so long, or until the service ends.
+    async fn pause(&self, time: Duration) {
+        let mut stopping = self.stopping.clone();
+        let stopped = stopping.wait_for(|stopping| *stopping);
+        // A service that is gone has ended.
+        let _waited = tokio::time::timeout(time, stopped).await;
+    }
+}
+
 impl Service {
     /// Swaps the plugin. On an error everything is as it was. The log tells what came of it.
     ///
     /// Within the limit `probation` the old version comes back if the new one breaks.
+    ///
+    /// Who stops waiting does not stop it: half of the workers with one version and half with the other would be no service. A drain waits for its end,
+    /// which comes soon then.
     pub async fn swap(
         &self,
         plugin: Arc<Plugin>,
@@ -145,10 +197,58 @@ impl Service {
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
         let movers = self.movers();
-        let _alone = movers.swapping.lock().await;
+        let swap = tokio::spawn(async move { movers.swap_alone(plugin, config, options).await });
+        // Only the end of the runtime ends it earlier.
+        swap.await.unwrap_or(Err(SwapError::Stopping))
+    }
+
+    /// Returns the plugin that new connections get: the one before, if a swap was undone. None for a native service. Asks no worker.
+    pub fn plugin(&self) -> Option<Arc<Plugin>> {
+        self.swapping.plugin().clone()
+    }
+
+    fn movers(&self) -> Movers {
+        Movers {
+            id: self.id,
+            isolation: self.isolation,
+            limits: self.program.clone(),
+            workers: self.workers.values().cloned().collect(),
+            swapping: self.swapping.clone(),
+        }
+    }
+}
+
+/// Who swaps: all that is needed of a service, for the time after the call as well.
+#[derive(Clone)]
+struct Movers {
+    id: ServiceId,
+    isolation: Isolation,
+    limits: Arc<crate::reactor::Program>,
+    workers: Vec<WorkerHandle>,
+    swapping: Arc<Swapping>,
+}
+
+/// What a new version that breaks on probation gives way to.
+struct Undone {
+    broken: Arc<Plugin>,
+    /// The version before, as it was given.
+    given: Arc<Plugin>,
+    /// The same, as it runs.
+    before: Next,
+}
+
+impl Movers {
+    /// Swaps, once no other swap is under way, and tells the log.
+    async fn swap_alone(
+        &self,
+        plugin: Arc<Plugin>,
+        config: Arc<str>,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let _alone = self.swapping.alone.lock().await;
         let to = version(&plugin);
-        let swapped = movers.swap(plugin, config, options).await;
-        let service = self.name();
+        let swapped = self.swap(plugin, config, options).await;
+        let service = &*self.limits.service;
         match &swapped {
             Ok(swapped) => tracing::info!(
                 service,
@@ -170,36 +270,6 @@ impl Service {
         swapped
     }
 
-    /// Returns the plugin that new connections get, and its config; none for a native service.
-    pub async fn plugin(&self) -> Option<(Arc<Plugin>, Arc<str>)> {
-        match self.movers().protocol().await? {
-            Protocol::Plugin { plugin, config } => Some((plugin, config)),
-            Protocol::Native(_) => None,
-        }
-    }
-
-    fn movers(&self) -> Movers {
-        Movers {
-            id: self.id,
-            isolation: self.isolation,
-            limits: self.program.clone(),
-            workers: self.workers.values().cloned().collect(),
-            swapping: self.swapping.clone(),
-        }
-    }
-}
-
-/// Who swaps: all that is needed of a service, for the time after the call as well.
-#[derive(Clone)]
-struct Movers {
-    id: ServiceId,
-    isolation: Isolation,
-    limits: Arc<crate::reactor::Program>,
-    workers: Vec<WorkerHandle>,
-    swapping: Arc<Mutex<()>>,
-}
-
-impl Movers {
     async fn swap(
         &self,
         plugin: Arc<Plugin>,
@@ -216,24 +286,32 @@ impl Movers {
         if !plugin.manifest.isolation.contains(&self.isolation) {
             return Err(SwapError::Isolation(self.isolation));
         }
+        let before = Next {
+            plugin: old.clone(),
+            config: old_config,
+            admission: self.admission().await,
+        };
         let policy = match options.policy {
             // It has no state to give.
             Policy::Migrate if !old.can_swap() => Policy::Drain,
             policy => policy,
         };
-        let next = self.prepare(plugin, config).await?;
+        let next = self.prepare(plugin.clone(), config).await?;
+        let (back, came_back) = queue::unbounded_channel();
         let swapped = match policy {
-            Policy::Migrate => {
-                let before = Next {
-                    plugin: old.clone(),
-                    config: old_config,
-                    admission: self.admission().await,
-                };
-                self.migrate(&next, options.deadline, Some(before)).await?
-            }
+            Policy::Migrate => self.migrate(&next, options.deadline, Some(back)).await?,
             Policy::Drain => self.replace(&next, options.deadline).await?,
             Policy::Close => self.replace(&next, Duration::ZERO).await?,
         };
+        let given = self.swapping.plugin().replace(plugin.clone());
+        if let (Policy::Migrate, Some(given)) = (policy, given) {
+            let undone = Undone {
+                broken: plugin,
+                given,
+                before,
+            };
+            self.watch(undone, came_back);
+        }
         let left = swapped.left_behind;
         let (left_behind, refused) = match policy {
             Policy::Close => (0, left),
@@ -287,13 +365,13 @@ impl Movers {
         &self,
         next: &Next,
         deadline: Duration,
-        before: Option<Next>,
+        back: Option<queue::UnboundedSender<()>>,
     ) -> Result<Swapped, SwapError> {
         let end = Instant::now() + deadline;
         let mut pause = RETRY_AFTER;
         let swapped = loop {
             let moved = match self.stage(next, Which::Current).await {
-                Ok(()) => self.move_all(next, end, before.as_ref()).await,
+                Ok(()) => self.move_all(next, end, back.as_ref()).await,
                 Err(error) => Err(error),
             };
             match moved {
@@ -301,7 +379,7 @@ impl Movers {
                     if Instant::now() + pause >= end {
                         break Err(SwapError::Busy(deadline));
                     }
-                    tokio::time::sleep(pause).await;
+                    self.swapping.pause(pause).await;
                     pause = (2 * pause).min(LONGEST_RETRY);
                 }
                 moved => break moved,
@@ -315,6 +393,9 @@ impl Movers {
     async fn stage(&self, next: &Next, which: Which) -> Result<(), SwapError> {
         let id = self.id;
         for worker in &self.workers {
+            if self.swapping.is_stopping() {
+                return Err(SwapError::Stopping);
+            }
             let next = next.clone();
             worker
                 .call(move |_, staged| {
@@ -346,12 +427,11 @@ impl Movers {
         &self,
         next: &Next,
         end: Instant,
-        before: Option<&Next>,
+        back: Option<&queue::UnboundedSender<()>>,
     ) -> Result<Swapped, SwapError> {
         let id = self.id;
         let mut decisions = Vec::new();
         let mut results = Vec::new();
-        let (back, came_back) = queue::unbounded_channel();
         for worker in &self.workers {
             let (decide, decision) = mpsc::channel();
             decisions.push(decide);
@@ -359,8 +439,8 @@ impl Movers {
                 next.clone(),
                 Terms {
                     end,
-                    probation: before.is_some().then(|| self.limits.limits.probation),
-                    back: back.clone(),
+                    probation: back.is_some().then(|| self.limits.limits.probation),
+                    back: back.cloned(),
                 },
             );
             let (sender, receiver) = oneshot::channel();
@@ -371,7 +451,6 @@ impl Movers {
             });
             results.push(receiver);
         }
-        drop(back);
         let mut failure = None;
         let mut swapped = Swapped::default();
         let deadline = tokio::time::Instant::now() + LONGEST_PAUSE;
@@ -391,24 +470,28 @@ impl Movers {
             // A worker that does not listen has failed, and gone back by itself.
             let _gone = decide.send(decision);
         }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        if let Some(before) = before {
-            self.watch(before.clone(), came_back);
-        }
-        Ok(swapped)
+        failure.map_or(Ok(swapped), Err)
     }
 
     /// Where the new version broke on one worker, on probation, the old one is back there; the rest follows with its sessions, if the old version reads what the new one saves.
-    fn watch(&self, before: Next, mut came_back: queue::UnboundedReceiver<()>) {
+    fn watch(&self, undone: Undone, mut came_back: queue::UnboundedReceiver<()>) {
         let movers = self.clone();
         // The senders are with what is kept for the return, and go with it.
         tokio::spawn(async move {
             if came_back.recv().await.is_none() {
                 return;
             }
-            let _alone = movers.swapping.lock().await;
+            let _alone = movers.swapping.alone.lock().await;
+            let Undone {
+                broken,
+                given,
+                before,
+            } = undone;
+            if movers.swapping.is_stopping() || !movers.swapping.serves(&broken) {
+                // Another version has come since.
+                return;
+            }
+            *movers.swapping.plugin() = Some(given);
             let moved = movers.migrate(&before, Duration::from_secs(1), None).await;
             let service = &*movers.limits.service;
             match moved {

@@ -85,6 +85,7 @@ fn told(swapped: &Swapped) -> String {
         service,
         from,
         to,
+        policy,
         sessions,
         refused,
         left_behind,
@@ -95,15 +96,28 @@ fn told(swapped: &Swapped) -> String {
     if !from.is_empty() || !to.is_empty() {
         line += &format!(" from {from} to {to}");
     }
-    line += &format!(": {} moved", counted(*sessions, "session"));
-    if *refused > 0 {
-        line += &format!(", {refused} closed");
+    line += ": ";
+    let pause = format!("{:.1} ms of pause", pause * 1e3);
+    match policy {
+        Policy::Migrate => {
+            line += &format!("{} moved", counted(*sessions, "session"));
+            if *refused > 0 {
+                line += &format!(", {refused} refused to and end");
+            }
+            if *left_behind > 0 {
+                line += &format!(", {left_behind} busy and to follow");
+            }
+            let state = table::bytes(*state_bytes);
+            format!("{line}, {state} of state, {pause}")
+        }
+        Policy::Drain => {
+            let left = counted(*left_behind, "connection");
+            format!(
+                "{line}{left} left on the old version until they end or the deadline comes, {pause}"
+            )
+        }
+        Policy::Close => format!("{line}{} closed, {pause}", counted(*refused, "connection")),
     }
-    if *left_behind > 0 {
-        line += &format!(", {left_behind} left on the old version");
-    }
-    let state = table::bytes(*state_bytes);
-    format!("{line}, {state} of state, {:.1} ms of pause", pause * 1e3)
 }
 
 #[cfg(test)]
@@ -116,6 +130,7 @@ mod tests {
             service: "irc".to_owned(),
             from: "1.0.0".to_owned(),
             to: "2.0.0".to_owned(),
+            policy: Policy::Migrate,
             sessions: 1,
             refused: 0,
             left_behind: 0,
@@ -127,6 +142,13 @@ mod tests {
             "swapped irc from 1.0.0 to 2.0.0: 1 session moved, 2.0 KiB of state, 1.2 ms of pause"
         );
         (swapped.sessions, swapped.refused, swapped.left_behind) = (0, 2, 3);
-        assert!(told(&swapped).contains("0 sessions moved, 2 closed, 3 left on the old version, "));
+        assert!(
+            told(&swapped)
+                .contains("0 sessions moved, 2 refused to and end, 3 busy and to follow, ")
+        );
+        swapped.policy = Policy::Drain;
+        assert!(told(&swapped).contains(": 3 connections left on the old version until they end"));
+        swapped.policy = Policy::Close;
+        assert!(told(&swapped).contains(": 2 connections closed, "));
     }
 }
