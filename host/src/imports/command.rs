@@ -55,6 +55,10 @@ impl Host for State {
         Ok(console.and_then(|console| console.surroundings().terminal.size()))
     }
 
+    fn is_command(&mut self) -> wasmtime::Result<bool> {
+        Ok(self.holdings.console().is_some())
+    }
+
     fn wants_colour(&mut self, to: WitOutput) -> wasmtime::Result<bool> {
         let console = self.holdings.console();
         Ok(console.is_some_and(|console| console.surroundings().terminal.wants_colour(output(to))))

@@ -1,4 +1,4 @@
-//! HTTP/1.1: a server for files, and the library for HTTP applications in other plugins.
+//! HTTP/1.1: a server for files, a client, and the library for HTTP applications in other plugins.
 //!
 //! * [RFC 9110](https://www.rfc-editor.org/rfc/rfc9110.html), HTTP Semantics
 //! * [RFC 9112](https://www.rfc-editor.org/rfc/rfc9112.html), HTTP/1.1
@@ -10,6 +10,7 @@
 //! | [`session`] | a connection's requests one after another; no bytes of answers, no host calls |
 //! | [`Service`], [`Router`], [`Body`] | what an application is made of |
 //! | [`site`] | the application that this crate itself is: files |
+//! | [`client`] | the other side: requests, and the command `get` |
 //! | [`Http`] | the glue: what the host calls and is called for |
 //!
 //! # An application
@@ -74,6 +75,8 @@ mod server;
 
 pub mod site;
 
+pub mod client;
+
 pub use body::{Body, BodyError};
 pub use http;
 pub use router::{Params, Router};
@@ -81,4 +84,4 @@ pub use server::{Http, Server};
 pub use service::{Application, Peer, Reply, Service, text};
 
 #[cfg(feature = "plugin")]
-nethost_sdk::export_plugin!(Http<site::Files>, swap);
+nethost_sdk::export_plugin!(Http<site::Files>, swap, command: client::Get);

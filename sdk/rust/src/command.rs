@@ -173,6 +173,12 @@ pub fn open(name: &str, opening: FileOpening) -> Deferred<File> {
     })
 }
 
+/// Whether this instance runs a command, and serves nobody. For a plugin that is both, whose [`Factory::configure`] wants something of its operator that the command does
+/// without. In tests it is false.
+pub fn is_running() -> bool {
+    host::is_command()
+}
+
 /// Whether this is a terminal.
 pub fn is_terminal(of: StandardStream) -> bool {
     host::is_terminal(of)

@@ -9,7 +9,7 @@ pub(crate) use crate::bindings::nethost::plugin::{
     bulk::{progress, receive_file, send_file, splice},
     clock::{monotonic, wall},
     command::{
-        exit, is_terminal, name_servers, open as open_named, read_input, terminal_size,
+        exit, is_command, is_terminal, name_servers, open as open_named, read_input, terminal_size,
         wants_colour, write as write_output, written,
     },
     datagram::Socket,
@@ -34,8 +34,8 @@ pub(crate) use crate::testing::bulk::{
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::command::{
-    Bar, exit, is_terminal, name_servers, open_named, read_input, terminal_size, wants_colour,
-    write_output, written,
+    Bar, exit, is_command, is_terminal, name_servers, open_named, read_input, terminal_size,
+    wants_colour, write_output, written,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::disk::{

@@ -98,7 +98,7 @@ pub fn last_chunk(output: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// `field-name ":" OWS field-value OWS`
-fn field(output: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(crate) fn field(output: &mut Vec<u8>, name: &str, value: &[u8]) {
     let mut starts = true;
     output.extend(name.bytes().map(|byte| {
         let cased = if starts {

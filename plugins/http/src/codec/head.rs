@@ -131,7 +131,7 @@ pub(crate) fn header_map(bytes: &Bytes, fields: &[Field]) -> Result<HeaderMap, R
 }
 
 /// Where the line that begins at `start` ends, CR LF not included; none if its end is not there yet.
-fn line(
+pub(crate) fn line(
     data: &[u8],
     start: usize,
     room: usize,

@@ -23,6 +23,6 @@ pub mod encode;
 
 pub mod date;
 
-mod bytes;
+pub(crate) mod bytes;
 
 pub use self::bytes::{is_field_value, is_token};

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use nethost_sdk::{Config, Directory, duration};
+use nethost_sdk::{Config, Directory, command, duration};
 use serde::Deserialize;
 
 use super::{
@@ -87,7 +87,7 @@ impl Settings {
         };
         let root = match Directory::named("root") {
             Ok(directory) => Some(Rc::new(Store::new(Rc::new(directory), "", keep))),
-            Err(error) if keys.hosts.is_empty() => {
+            Err(error) if keys.hosts.is_empty() && !command::is_running() => {
                 return Err(format!(
                     "{error}; say which folder to serve with --dir root=PATH"
                 ));

@@ -121,6 +121,11 @@ pub(crate) fn exit(code: u8) {
     });
 }
 
+/// A test configures its plugin before it runs a command, as for one that is served.
+pub(crate) fn is_command() -> bool {
+    false
+}
+
 pub(crate) fn is_terminal(_of: StandardStream) -> bool {
     reactor::with(|reactor| reactor.console.terminal.is_some())
 }

@@ -422,6 +422,7 @@ impl State {
             5 => _ = command::is_terminal(StandardStream::Input),
             6 => {
                 _ = (
+                    command::is_command(),
                     command::terminal_size(),
                     command::wants_colour(Output::Standard),
                 )
