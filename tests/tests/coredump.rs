@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nethost::dumps;
 use nethost_tests::{
     DEADLINE,
     host::{Host, Run, nethost},
