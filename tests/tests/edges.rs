@@ -58,6 +58,11 @@ const TESTED: &[(&str, &str, &str)] = &[
         "a_header_that_is_late_or_never_comes_is_not_waited_for",
     ),
     (
+        "probation",
+        "tests/tests/swap/ways.rs",
+        "after_its_probation_a_version_that_breaks_is_made_anew",
+    ),
+    (
         "close-time",
         "tests/tests/limits.rs",
         "a_close_that_the_peer_does_not_take_in_time_is_aborted",
