@@ -45,7 +45,12 @@ impl Running {
         isolation: Isolation,
         workers: usize,
     ) -> Self {
-        let program = program(Limits::default());
+        let mut limits = Limits::default();
+        if isolation == Isolation::Connection {
+            // A pool for as many as the machine bears would leave none for the tests beside this one.
+            limits.connections = 500;
+        }
+        let program = program(limits);
         Self::start_with(program, listen, component, config, isolation, workers)
     }
 

@@ -21,6 +21,7 @@ fn hasty() -> Limits {
     Limits {
         setup_time: Duration::from_millis(300),
         memory: 32 << 20,
+        connections: 500,
         ..Limits::default()
     }
 }
