@@ -334,3 +334,31 @@ fn connections_are_kept_for_the_next_request_until_they_are_closed() {
     ask(&mut host);
     accepted(&mut host, "tcp://back.test:80");
 }
+
+#[test]
+fn compressed_bodies_are_decoded_unless_somebody_asked_for_them() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 9\r\n\r\n\x0b\x02\x80hello\x03";
+    for (arguments, expected) in [
+        (&["get", "http://a.test/"] as &[&str], &b"hello"[..]),
+        (
+            &["get", "-H", "Accept-Encoding: br", "http://a.test/"],
+            b"\x0b\x02\x80hello\x03",
+        ),
+    ] {
+        let mut host = started(arguments);
+        let server = accepted(&mut host, "tcp://a.test:80");
+        assert!(text_of(host.received(server)).contains("\r\nAccept-Encoding: "));
+        host.send(server, answer);
+        assert_eq!(
+            (host.output(), host.exit_code()),
+            (expected.to_vec(), Some(0))
+        );
+    }
+    let mut host = started(&["get", "http://a.test/"]);
+    let server = accepted(&mut host, "tcp://a.test:80");
+    host.send(
+        server,
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
+    );
+    assert_eq!(host.exit_code(), Some(61));
+}

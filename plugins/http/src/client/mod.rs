@@ -34,6 +34,8 @@ mod redirect;
 mod exchange;
 mod pool;
 
+mod coding;
+
 mod error;
 mod options;
 
@@ -47,11 +49,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use nethost_sdk::{Stream, TlsRole, after};
 
 use self::{
     codec::{Malformed, RequestLength},
+    coding::{ACCEPTED, Coding, Decoded},
     exchange::{Exchange, Framed, Home, Incoming, Piece, TOTAL},
     pool::{Pool, Route},
     redirect::Asked,
@@ -112,6 +115,13 @@ impl Client {
         {
             headers.insert(header::AUTHORIZATION, value);
         }
+        // A part of what is compressed cannot be decoded.
+        let decodes = self.options.decodes
+            && !headers.contains_key(header::ACCEPT_ENCODING)
+            && !headers.contains_key(header::RANGE);
+        if decodes {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
+        }
         let asked = Asked {
             url,
             method,
@@ -137,7 +147,17 @@ impl Client {
             is_over: false,
             length: length.filter(|_| asked.method != Method::HEAD),
         };
-        let mut response = response.map(|()| Body::stream(incoming));
+        let coding = Coding::of(response.headers()).filter(|_| decodes);
+        let mut response = match coding {
+            Some(coding) if asked.method != Method::HEAD => {
+                let mut response = response.map(|()| Body::stream(Decoded::new(incoming, coding)));
+                // They describe what came, and not what the caller gets.
+                response.headers_mut().remove(header::CONTENT_ENCODING);
+                response.headers_mut().remove(header::CONTENT_LENGTH);
+                response
+            }
+            _ => response.map(|()| Body::stream(incoming)),
+        };
         response.extensions_mut().insert(asked.url);
         Ok(response)
     }
