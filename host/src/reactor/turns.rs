@@ -8,16 +8,17 @@
 //! call, and costs a call between two ticks one comparison. A tick that comes while the worker sleeps is nobody's.
 //!
 //! *Share.* A lane may run as it likes while it has credit, which comes back at the rate of its share (`cpu-share`, percent of the worker) up to [`BURST`]. One without is over
-//! its share, and takes turns: its tasks wait in the lane's queue, and the *keeper* gives one lane at a time a turn, which lasts until the first tick after it began, so it is many short
+//! its share, and takes turns: its tasks wait in the lane's queue, and the *keeper* gives one lane at a time a turn, that which owes least, which lasts until the first tick after it began, so it is many short
 //! calls or one long one. Before the next turn everything else that is ready runs, and the sockets are looked at: the keeper yields, and tokio goes on with a task that yielded only after it
 //! has polled. So time that nobody else wants is used up all the same, at the price of a look at the sockets in every tick, and a service that is alone on its worker never waits.
 //!
 //! *Bound.* What is ready within its share waits for one turn at most: a tick, and the call that it cuts into, 62.5 ms with the default deadline of 50 ms (which
 //! is looked at once in a tick of at most 12.5 ms). A service that was quiet has its burst beside that, at most two ticks. That is 100 ms, or twice the deadline, with one service that is over its
-//! share or several. Setting up is no call: what holds up the others there is bounded by `setup-time`, and after the first instance by [what that one took](super::Holdings::quick_setup).
+//! share or several: one that spins gets next to no credit back while it waits, so that however many they are, who owes a tick only goes before them. Setting up is no call: what holds up the others there is bounded by `setup-time`, and after the first instance by [what that one took](super::Holdings::quick_setup).
 
 use std::{
     cell::{Cell, RefCell},
+    cmp::Reverse,
     collections::VecDeque,
     future::poll_fn,
     rc::{Rc, Weak},
@@ -167,31 +168,32 @@ impl Turns {
     /// Lets a task of the lane go on whose turn it is.
     fn give(&self) {
         let tick = self.ticks.load(Ordering::Relaxed);
-        // One round, and the first again: its turn may be over, and it alone in the queue.
-        let most = self.queue.borrow().len() + 1;
-        for _ in 0..most {
-            let Some(lane) = self.queue.borrow().front().cloned() else {
-                return;
-            };
-            if lane.waiting.borrow().is_empty() {
-                lane.is_queued.set(false);
+        let now = Instant::now();
+        let next = {
+            let mut queue = self.queue.borrow_mut();
+            queue.retain(|lane| lane.waits(now));
+            // A turn that is over is the last in the order of those that owe as much.
+            let over = queue.iter().position(|lane| lane.is_over(tick));
+            if let Some(lane) = over.and_then(|at| queue.remove(at)) {
                 lane.turn.set(Turn::Not);
-                self.queue.borrow_mut().pop_front();
-                continue;
+                queue.push_back(lane);
             }
-            match lane.turn.get() {
-                Turn::Began(began) if began != tick => {
-                    lane.turn.set(Turn::Not);
-                    self.queue.borrow_mut().rotate_left(1);
-                    continue;
-                }
-                Turn::Not => lane.turn.set(Turn::Given),
-                // The task that was called may have had no use for it.
-                Turn::Given | Turn::Began(_) => {}
-            }
-            lane.call_next();
+            let has_turn = |lane: &&Rc<Lane>| lane.turn.get() != Turn::Not;
+            let owes = |lane: &&Rc<Lane>| {
+                lane.add_credit(now);
+                Reverse(lane.credit.get())
+            };
+            let held = queue.iter().find(has_turn);
+            held.or_else(|| queue.iter().min_by_key(owes)).cloned()
+        };
+        let Some(lane) = next else {
             return;
+        };
+        if lane.turn.get() == Turn::Not {
+            lane.turn.set(Turn::Given);
         }
+        // The task that was called before may have had no use for the turn.
+        lane.call_next();
     }
 
     /// Has whoever had the worker pay, if a tick came.
@@ -339,6 +341,21 @@ impl Lane {
         !self.dirty.borrow().is_empty()
     }
 
+    /// Returns whether some of its tasks wait; if none does, it is in the queue no longer.
+    fn waits(&self, now: Instant) -> bool {
+        let waits = !self.waiting.borrow().is_empty();
+        if !waits {
+            self.add_credit(now);
+            self.is_queued.set(false);
+            self.turn.set(Turn::Not);
+        }
+        waits
+    }
+
+    fn is_over(&self, tick: u64) -> bool {
+        matches!(self.turn.get(), Turn::Began(began) if began != tick)
+    }
+
     /// Wakes the first that waits.
     fn call_next(&self) {
         let mut waiting = self.waiting.borrow_mut();
@@ -368,7 +385,10 @@ impl Lane {
     fn add_credit(&self, now: Instant) {
         let passed = now.saturating_duration_since(self.credited.get());
         self.credited.set(now.max(self.credited.get()));
-        let more = nanoseconds(passed) / 100 * i64::from(self.share);
+        let mut more = nanoseconds(passed) / 100 * i64::from(self.share);
+        if self.is_queued.get() {
+            more /= QUEUED;
+        }
         let credit = self.credit.get().saturating_add(more);
         self.credit.set(credit.min(nanoseconds(BURST)));
     }
@@ -462,6 +482,10 @@ const BURST: Duration = Duration::from_millis(10);
 
 /// What a lane can owe: 100 ms, so that one that has become quiet is within its share again after a second at most with a share of a tenth.
 const DEBT: Duration = Duration::from_millis(100);
+
+/// Credit comes back so many times slower to a lane whose tasks wait: 100. One that always wants more than its share would otherwise be within it after each time that it
+/// waited for the others, and all of them at once; and none waits for ever.
+const QUEUED: i64 = 100;
 
 /// How far outbound connections may come ahead of an even rate: 100 ms, a tenth of a second's worth at once.
 const CONNECT_BURST: Duration = Duration::from_millis(100);
@@ -605,6 +629,35 @@ mod tests {
         ticks.fetch_add(1, Ordering::Relaxed);
         turns.give();
         assert!(turns.queue.borrow().is_empty());
+    }
+
+    #[test]
+    fn who_owes_least_is_the_first_and_waiting_pays_no_debt() {
+        let (turns, ticks) = turns();
+        let [first, second, modest] = [(); 3].map(|()| lane(&turns, 25));
+        let woken: [Arc<Woken>; 3] = Default::default();
+        let places: [Place; 3] = Default::default();
+        for lane in [&first, &second] {
+            exhaust(lane);
+        }
+        modest.charge(Duration::from_millis(20), Instant::now());
+        let lanes = [&first, &second, &modest];
+        for ((lane, woken), place) in lanes.iter().zip(&woken).zip(&places) {
+            let waker = Waker::from(woken.clone());
+            assert!(
+                lane.poll_turn(&Context::from_waker(&waker), place)
+                    .is_pending()
+            );
+        }
+        turns.give();
+        assert_eq!(woken.each_ref().map(|woken| woken.count()), [0, 0, 1]);
+        assert!(modest.may_run());
+        ticks.fetch_add(1, Ordering::Relaxed);
+        turns.give();
+        assert_eq!(woken.each_ref().map(|woken| woken.count()), [1, 0, 1]);
+        let debt = second.credit.get();
+        second.add_credit(second.credited.get() + Duration::from_secs(1));
+        assert_eq!(second.credit.get() - debt, 2_500_000);
     }
 
     #[test]

@@ -424,6 +424,7 @@ impl Slot {
     }
 
     pub(super) fn make(&self) -> Result<Running, StartError> {
+        self.lane.enter();
         let holdings = self.fresh_holdings();
         if let Some(took) = self.first_setup.get() {
             holdings.quick_setup(took);
@@ -467,6 +468,10 @@ impl Slot {
 
     pub(super) fn meters(&self) -> &Meters {
         &self.meters
+    }
+
+    pub(super) fn lane(&self) -> &Rc<Lane> {
+        &self.lane
     }
 
     pub(super) fn program(&self) -> &Program {

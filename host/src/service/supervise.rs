@@ -24,6 +24,11 @@ pub(super) async fn supervise(slot: Weak<Slot>) {
             Next::Break(holdings) => holdings.finished().await,
             Next::Retry(time) => tokio::time::sleep_until(time.into()).await,
         }
+        let Some(lane) = slot.upgrade().map(|slot| slot.lane().clone()) else {
+            return;
+        };
+        // To make an instance takes as long as many calls, and is the service's own time.
+        lane.turn().await;
         let Some(slot) = slot.upgrade() else {
             return;
         };

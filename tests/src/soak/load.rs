@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -123,7 +123,8 @@ impl Seen {
     }
 }
 
-/// One connection from the beginning to the end: a new one would hide that the old one was lost.
+/// One connection from the beginning to the end: a new one would hide that the old one was lost. It sends whether or not the last answer has come, as many clients do
+/// together.
 fn talk(
     server: SocketAddr,
     number: u64,
@@ -134,25 +135,53 @@ fn talk(
     let mut stream = TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(LOST_AFTER))?;
-    let mut random = Random::new(number + 1);
-    let mut back = vec![0; MESSAGE];
-    let mut due = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        let sent = random.bytes(MESSAGE);
-        stream.write_all(&sent)?;
-        stream.read_exact(&mut back)?;
-        seen.note(due.elapsed());
-        count.fetch_add(1, Ordering::Relaxed);
-        let differing = sent.iter().zip(&back).filter(|(a, b)| a != b).count() as u64;
-        if differing > 0 {
-            seen.wrong_bytes += differing;
-            seen.wrong
-                .get_or_insert_with(|| format!("connection {number}: {differing} bytes differ"));
+    let writer = stream.try_clone()?;
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| send(writer, number, begin, stop));
+        let mut random = Random::new(number + 1);
+        let mut back = vec![0; MESSAGE];
+        let mut received = 0;
+        let ended = loop {
+            if let Err(error) = stream.read_exact(&mut back) {
+                break error;
+            }
+            seen.note((begin + PERIOD * received).elapsed());
+            received += 1;
+            count.fetch_add(1, Ordering::Relaxed);
+            let sent = random.bytes(MESSAGE);
+            let differing = sent.iter().zip(&back).filter(|(a, b)| a != b).count() as u64;
+            if differing > 0 {
+                seen.wrong_bytes += differing;
+                seen.wrong.get_or_insert_with(|| {
+                    format!("connection {number}: {differing} bytes differ")
+                });
+            }
+        };
+        let sent = match sending.join() {
+            Ok(sent) => sent?,
+            Err(_) => return Err(io::Error::other("the sending thread panicked")),
+        };
+        if received == sent && ended.kind() == io::ErrorKind::UnexpectedEof {
+            return Ok(());
         }
-        due += PERIOD;
+        let text = format!("{ended}, after {received} of {sent} messages");
+        Err(io::Error::new(ended.kind(), text))
+    })
+}
+
+/// Sends a message in every period until it is to stop, and returns how many.
+fn send(mut stream: TcpStream, number: u64, begin: Instant, stop: &AtomicBool) -> io::Result<u32> {
+    let mut random = Random::new(number + 1);
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let due = begin + PERIOD * sent;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        stream.write_all(&random.bytes(MESSAGE))?;
+        sent += 1;
     }
-    Ok(())
+    stream.shutdown(Shutdown::Write)?;
+    Ok(sent)
 }
 
 const CONNECTIONS: u64 = 16;
