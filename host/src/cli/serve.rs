@@ -36,7 +36,7 @@ A file that is enough:
   plugin = \"plugins/irc.wasm\"
 
 nethost.example.toml in the sources explains every key. `nethost ps`, `swap`, `top` and so on need
-`admin` of [host], a UNIX socket; say where it is with their --admin, or with NETHOST_ADMIN.
+`admin` of `[host]`, a UNIX socket; say where it is with their --admin, or with NETHOST_ADMIN.
 
 Examples:
   nethost serve
@@ -47,7 +47,7 @@ pub(crate) struct Serve {
     #[arg(value_name = "FILE", default_value = "nethost.toml")]
     file: PathBuf,
 
-    /// Whether the kernel keeps the process from all that the file does not name, as `confinement` of [host] says it
+    /// Whether the kernel keeps the process from all that the file does not name, as `confinement` of `[host]` says it
     #[arg(long, value_name = "on|off", hide_possible_values = true)]
     confinement: Option<Confinement>,
 

@@ -206,7 +206,7 @@ impl Instance {
         Self::start(plugin, holdings, config, table, Staging::Live)
     }
 
-    /// As [`Self::counting`], but what `configure` and later the restoring do to the world waits for [`Self::commit`].
+    /// As [`Self::counting`], but what `configure` and later the restoring do to the world waits for `commit`.
     pub fn stage(
         plugin: Arc<Plugin>,
         holdings: Rc<Holdings>,

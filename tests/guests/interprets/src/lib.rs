@@ -1,6 +1,6 @@
 //! Calls the host as bytes say, on the contract's raw bindings, for the fuzz target `contract`.
 //!
-//! The first connection begins with a length of two bytes and a script as long. A script is a row of calls, each a byte and what it takes; [`State::step`] is the list.
+//! The first connection begins with a length of two bytes and a script as long. A script is a row of calls, each a byte and what it takes; `State::step` is the list.
 //! What does not fit into one callback waits for the next one (`yield`), whichever that is, until a connection is lost: from then on nothing waits, and at the script's end all that is
 //! left is closed. A connection that was made out has no limit of its own, so a script that waited for it and for nothing else would keep it forever. Handles are chosen from
 //! those that are there, by a number; some are made up.

@@ -1,6 +1,6 @@
 //! Does what plugins must not do, on the contract's raw bindings.
 //!
-//! It echoes until it is told otherwise. The config keys `deed` and `in` say which deed of [`deeds`] it does in which callback; so does a client's line,
+//! It echoes until it is told otherwise. The config keys `deed` and `in` say which deed of `deeds` it does in which callback; so does a client's line,
 //! `!DEED IN`, from then on for the whole instance. `!DEED` alone is done at once, in `data-received`. What sets a callback off:
 //!
 //! | `in` | what to do |
