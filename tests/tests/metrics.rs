@@ -123,9 +123,12 @@ fn what_is_told_of_known_traffic_is_exact() {
     ]);
     let time = r#"nethost_guest_seconds_total{service="echo",callback="data-received"}"#;
     assert!(after.value(time) > Some(0.0), "{}", after.0);
-    // Two instantiations, two `configure`, two sockets' constructors, and what is above, with the sessions' destructors.
+    // Two instantiations, two `configure`, two `formats`, two sockets' constructors, and what is above, with the sessions' destructors.
     let calls = r#"nethost_guest_call_duration_seconds_count{service="echo"}"#;
-    after.has(&[(calls, 2.0 + 2.0 + 2.0 + 3.0 + 6.0 + 3.0 + 3.0 + 3.0 + 5.0)]);
+    after.has(&[(
+        calls,
+        2.0 + 2.0 + 2.0 + 2.0 + 3.0 + 6.0 + 3.0 + 3.0 + 3.0 + 5.0,
+    )]);
     for process in [
         "cpu_seconds_total",
         "resident_memory_bytes",
