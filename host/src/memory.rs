@@ -99,10 +99,25 @@ fn watch(statm: &File, bound: u64) {
             if short != SHORT.swap(short, Ordering::Relaxed) {
                 tell(short, resident, bound);
             }
+            if short {
+                give_back();
+            }
         }
         thread::sleep(LOOK);
     }
 }
+
+/// Gives the kernel back what the C library keeps for later: otherwise what was freed may count as used for ever, and nobody comes in any more.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "a function of the C library")]
+fn give_back() {
+    // SAFETY: malloc_trim(3) may be called at any time, by any thread.
+    unsafe { nix::libc::malloc_trim(0) };
+}
+
+/// Other C libraries keep little.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_back() {}
 
 fn tell(short: bool, resident: u64, bound: u64) {
     let (resident, bound) = (resident >> 20, bound >> 20);

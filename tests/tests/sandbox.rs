@@ -56,6 +56,7 @@ fn every_guest_has_a_test() {
         "tests",
         "tests/contract",
         "tests/misbehaviour",
+        "tests/swap",
         "src",
         "bench",
     ] {
@@ -258,7 +259,7 @@ fn a_plugin_that_writes_without_end_loses_the_connection_and_nothing_else() {
 #[test]
 fn timers_without_end_complete_with_limit() {
     let host = one_instance_of("timers")
-        .arguments(["--log", "debug"])
+        .arguments(["--log", "debug", "--limit", "timers=1000000"])
         .start();
     let mut client = host.connect();
     let refused = |client: &mut Client| {
@@ -289,7 +290,9 @@ fn timers_without_end_complete_with_limit() {
 
 #[test]
 fn many_timers_that_come_due_at_once_do_not_hold_up_others() {
-    let host = one_instance_of("timers").start();
+    let host = one_instance_of("timers")
+        .arguments(["--limit", "timers=1000000"])
+        .start();
     let (mut client, mut bystander) = (host.connect(), host.connect());
     for _ in 0..39 {
         client.send("2?");
