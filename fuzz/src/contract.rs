@@ -39,12 +39,14 @@ pub(crate) fn check(data: &[u8]) {
     };
     let world = WORLD.get_or_init(|| Mutex::new(World::start()));
     let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+    world.suspects.push(data.to_vec());
     converse(world.subject, *manner, script);
     world.check_neighbour();
     world.inputs += 1;
     // The first one too, so that a test of one input looks.
     if world.inputs % LOOKED_EVERY == 1 {
         world.check_nothing_is_left();
+        world.suspects.clear();
     }
 }
 
@@ -55,6 +57,8 @@ struct World {
     /// Asks how many connections the service under test has.
     count: Sender<Sender<usize>>,
     inputs: u64,
+    /// The inputs since it was last seen that nothing is left: at most [`LOOKED_EVERY`].
+    suspects: Vec<Vec<u8>>,
     /// Open descriptors after the first input.
     descriptors: Option<usize>,
 }
@@ -134,6 +138,7 @@ impl World {
             neighbour,
             count,
             inputs: 0,
+            suspects: Vec::new(),
             descriptors: None,
         }
     }
@@ -149,13 +154,28 @@ impl World {
     }
 
     fn check_nothing_is_left(&mut self) {
-        within(DEADLINE, "connections are left", || {
-            (self.connections() == 0).then_some(())
-        });
+        let deadline = Instant::now() + DEADLINE;
+        while self.connections() > 0 {
+            if Instant::now() > deadline {
+                self.tell_suspects();
+                panic!("connections are left");
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         let now = descriptors();
         let before = *self.descriptors.get_or_insert(now);
         // What is opened once and kept (name servers, threads) may come with any input.
         assert!(now <= before + SPARE, "{now} descriptors, {before} before");
+    }
+
+    /// Leaves the inputs that it may have been, to be run one by one.
+    fn tell_suspects(&self) {
+        let folder = places::scratch("fuzz-suspects");
+        for (index, input) in self.suspects.iter().enumerate() {
+            let file = folder.join(index.to_string());
+            fs::write(&file, input).unwrap_or_else(|error| panic!("{error}"));
+        }
+        eprintln!("it was one of the inputs in {}", folder.display());
     }
 
     fn connections(&self) -> usize {

@@ -316,9 +316,11 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         // The URL parser would remove them in silence.
-        if text.contains(|character: char| character.is_ascii_control() || character == ' ') {
+        if text.contains(|character: char| character.is_control() || character == ' ') {
+            // It goes to a terminal.
+            let shown: String = text.chars().flat_map(shown).collect();
             return Err(malformed(
-                text,
+                &shown,
                 "spaces and control characters are written as %20 and the like",
             ));
         }
@@ -598,6 +600,12 @@ fn descriptor(text: &str, url: &Url) -> Result<i32, EndpointError> {
             "write `fd://N` with the number of an open socket, 3 or more",
         )),
     }
+}
+
+fn shown(character: char) -> impl Iterator<Item = char> {
+    let escaped = character.is_control().then(|| character.escape_default());
+    let plain = escaped.is_none().then_some(character);
+    escaped.into_iter().flatten().chain(plain)
 }
 
 fn malformed(url: &str, reason: &'static str) -> EndpointError {

@@ -77,7 +77,14 @@ fn what_is_wrong_is_named() {
         ("tcp://127.0.0.1:66667", "invalid port number"),
         ("tcp://u@127.0.0.1:1", "neither a user nor a fragment"),
         ("tcp://127.0.0.1:1 ", "spaces and control characters"),
-        ("tcp://127.0.\n0.1:1", "spaces and control characters"),
+        (
+            "tcp://127.0.\n0.1:1",
+            "tcp://127.0.\\n0.1:1`: spaces and control characters",
+        ),
+        (
+            "tcp://a\u{9b}2J:1",
+            "`tcp://a\\u{9b}2J:1`: spaces and control characters",
+        ),
         (
             "udp://127.0.0.1:1?mode=1",
             "unknown option `mode`; `udp` has bind, receive-buffer, send-buffer",

@@ -276,6 +276,8 @@ fn decode_path(field: &[u8]) -> Address {
         [0, name @ ..] => until_nul(name)
             .filter(|name| !name.is_empty())
             .map(|name| path(&[b"@", &*name].concat())),
+        // A path that would look like an abstract name.
+        [b'@', ..] => until_nul(field).map(|name| path(&[b"./", &*name].concat())),
         _ => until_nul(field).map(|name| path(&name)),
     };
     Address::Path(name)

@@ -97,6 +97,8 @@ fn what_a_header_says_is_known() {
             v2(0x21, 0x31, &unix_paths(b"/run/client", b"\0name")),
             relayed(path("/run/client"), path("@name")),
         ),
+        // A path that begins as an abstract name is shown.
+        (v2(0x21, 0x31, &unix_paths(b"@", b"@x")), relayed(path("./@"), path("./@x"))),
         (v2(0x21, 0x31, &unix_paths(b"", b"/x\0y")), relayed(path(""), path("/x"))),
         (
             v2(0x21, 0x31, &unix_paths(&[b'/'; 108], &[b'y'; 108])),

@@ -126,7 +126,7 @@ fn channel_changes<'o>(line: Line<'o>, changes: &[ChannelChange<'_>]) -> Line<'o
     let mut letters = Vec::new();
     let mut parameters: Vec<Vec<u8>> = Vec::new();
     let mut last = None;
-    // A change that lacks its parameter would take that of one behind it.
+    // A change that lacks its parameter would take that of one behind it, and nothing follows one that can only be the last.
     let mut has_more = true;
     for change in changes {
         has_more &= !matches!(
@@ -153,6 +153,9 @@ fn channel_changes<'o>(line: Line<'o>, changes: &[ChannelChange<'_>]) -> Line<'o
             }
         };
         push_signed(&mut letters, &mut last, sign, letter);
+        has_more &= parameter
+            .as_deref()
+            .is_none_or(|it| Word::new(it).is_some());
         parameters.extend(parameter);
     }
     let mut line = line.optional_word(Word::new(&letters));

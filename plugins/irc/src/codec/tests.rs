@@ -129,6 +129,10 @@ fn modes_are_decoded() {
         ("MODE #a +o-k", vec![Incomplete(Set, b'o'), ClearKey]),
         ("MODE #a +b-k", vec![BanList, ClearKey]),
         (
+            "MODE #a -b-k :! b",
+            vec![Unfit(Clear, b'b', text("! b")), ClearKey],
+        ),
+        (
             "MODE #a +ly 0",
             vec![Unfit(Set, b'l', text("0")), Unknown(b'y')],
         ),
