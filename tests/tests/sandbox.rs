@@ -57,6 +57,7 @@ fn every_guest_has_a_test() {
         "tests/contract",
         "tests/misbehaviour",
         "tests/swap",
+        "../fuzz/src",
         "src",
         "bench",
     ] {

@@ -181,7 +181,9 @@ impl Turns {
             let has_turn = |lane: &&Rc<Lane>| lane.turn.get() != Turn::Not;
             let owes = |lane: &&Rc<Lane>| {
                 lane.add_credit(now);
-                Reverse(lane.credit.get())
+                // To a tick: less is chance.
+                let tick = nanoseconds(crate::engine::TICK);
+                Reverse((lane.credit.get() - tick / 2) / tick)
             };
             let held = queue.iter().find(has_turn);
             held.or_else(|| queue.iter().min_by_key(owes)).cloned()
