@@ -106,10 +106,14 @@ impl Directory {
         options
             .read(true)
             .write(opening != Opening::Read)
-            .create(matches!(opening, Opening::Create | Opening::Replace))
+            .create(opening.makes())
             .create_new(opening == Opening::CreateNew)
             .custom_flags(UNHURRIED.bits().cast_signed());
-        let file = self.root.open_with(path, &options)?.into_std();
+        let file = {
+            // Not while a removal is under way that found nothing at this name: it would not give back what this file gets.
+            let _changing = opening.makes().then(|| self.space.change());
+            self.root.open_with(path, &options)?.into_std()
+        };
         check_regular(&file)?;
         slot.hold(&file)?;
         let mode = match opening {
@@ -259,6 +263,13 @@ impl Directory {
     /// Returns number and length of a file that has this name and no other.
     fn only_name(&self, path: &str) -> Option<(FileId, u64)> {
         FileId::of_only_name(&self.root.symlink_metadata(path).ok()?)
+    }
+}
+
+impl Opening {
+    /// Returns whether it may make a file.
+    fn makes(self) -> bool {
+        matches!(self, Self::Create | Self::CreateNew | Self::Replace)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Zones and connections move to another version, in the middle of a message.
 
-#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
-
 use nethost_dns::{
     DnsStream,
     codec::{Message, Query},

@@ -26,6 +26,9 @@ use crate::{
     codec::encode,
 };
 
+/// Sends the body of a request.
+type Upload = Pin<Box<dyn Future<Output = Result<Sent, Error>>>>;
+
 /// A request that is on its way.
 pub(super) struct Exchange {
     link: Rc<Link>,
@@ -33,7 +36,7 @@ pub(super) struct Exchange {
     /// What came and was not looked at.
     received: Vec<u8>,
     at: usize,
-    upload: Option<Pin<Box<dyn Future<Output = Result<Sent, Error>>>>>,
+    upload: Option<Upload>,
     silence: Duration,
     /// Runs while something is waited for, and since then so many bytes were sent.
     patience: Option<(Deferred<()>, u64)>,
