@@ -115,7 +115,9 @@ impl Running {
         isolation: Isolation,
         workers: usize,
     ) -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build();
+        // A thread of its own: what goes on by itself after a call, as a return on probation does, goes on while a test reads.
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap_or_else(|error| panic!("a runtime: {error}"));
         let workers = NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN);
         let host = Host::start(workers).unwrap_or_else(|error| panic!("workers: {error}"));

@@ -19,7 +19,9 @@ pub(crate) struct Places {
 
 impl Places {
     pub(crate) fn find() -> anyhow::Result<Self> {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        // Cargo says where this program's source is now; it may have been compiled for another checkout with the same target folder.
+        let root = folder("CARGO_MANIFEST_DIR");
+        let root = root.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let root = root
             .parent()
             .context("xtask has no parent folder")?

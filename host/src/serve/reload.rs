@@ -7,7 +7,7 @@ use crate::{
     admin::{Refusal, api},
     config::{
         Config, ConfigError, HostConfig, Problem, Severity, WrittenService,
-        prepare::{Effort, Fault, digest, prepare},
+        prepare::{Digest, Effort, Fault, digest, prepare},
         reach,
     },
     service::{Service, Staged},
@@ -17,6 +17,13 @@ use crate::{
 struct Successor {
     made: Made,
     staged: Staged,
+}
+
+/// What the file says now, beside what serves.
+struct Compared {
+    ready: Vec<Ready>,
+    /// The names of the services that stay, and what their files are.
+    unchanged: Vec<(Option<String>, Digest)>,
 }
 
 impl Server {
@@ -38,14 +45,23 @@ impl Server {
         if !outside.is_empty() {
             return refuse(path, &outside);
         }
-        let ready = match self.differing(&config) {
-            Ok(ready) => ready,
+        let Compared { ready, unchanged } = match self.compare(&config) {
+            Ok(compared) => compared,
             Err(problems) => return refuse(path, &problems),
         };
         let gone = self.gone(&config, &ready);
         match self.stage(&config, ready, &gone).await {
             Ok(successors) => {
                 self.take_settings(&config.host);
+                for live in &mut self.services {
+                    let mut unchanged = unchanged.iter();
+                    if let Some((_, digest)) =
+                        unchanged.find(|(name, _)| *name == live.made.config.name)
+                    {
+                        // The plugin that was swapped in may be the file's by now.
+                        live.made.digest = Some(*digest);
+                    }
+                }
                 self.source = Source::File {
                     path: path.to_owned(),
                     config: Box::new(config),
@@ -73,18 +89,24 @@ impl Server {
 
     /// Prepares the services that are new, or are described otherwise than before, or whose files have another content. Nothing is made before all of them
     /// were looked at.
-    fn differing(&self, config: &Config) -> Result<Vec<Ready>, Vec<Problem>> {
-        let differs = |service: &&WrittenService| {
+    fn compare(&self, config: &Config) -> Result<Compared, Vec<Problem>> {
+        let mut unchanged = Vec::new();
+        let mut differing: Vec<&WrittenService> = Vec::new();
+        for service in &config.services {
             let now = &service.config;
+            let mut stopped = self.stopped.iter();
+            if stopped.any(|it| it.made.config.name == now.name) {
+                continue;
+            }
+            // Read once: what the files become meanwhile differs the next time.
             let digest = digest(now);
-            let is_stopped = self
-                .stopped
-                .iter()
-                .any(|it| it.made.config.name == now.name);
             let mut services = self.services.iter();
-            !is_stopped && !services.any(|live| live.made.is_current(now, digest))
-        };
-        let differing: Vec<_> = config.services.iter().filter(differs).collect();
+            let is_current = services.any(|live| live.made.is_current(now, digest));
+            match digest.filter(|_| is_current) {
+                Some(digest) => unchanged.push((now.name.clone(), digest)),
+                None => differing.push(service),
+            }
+        }
         let told = |service, faults: Vec<Fault>| -> Vec<Problem> {
             let faults = faults.iter();
             let told = faults.map(|fault| config.problem(service, fault, Severity::Error));
@@ -109,7 +131,7 @@ impl Server {
             tell_lacking(config, service, &prepared);
             ready.push(prepared);
         }
-        Ok(ready)
+        Ok(Compared { ready, unchanged })
     }
 
     /// Returns the names of the services that have a successor, or are not in the file any more.
@@ -185,8 +207,6 @@ impl Server {
         for live in &mut services {
             tracing::debug!(service = live.service.name(), "unchanged");
             live.service.reload();
-            // The plugin that runs may be the file's by now.
-            live.made.digest = digest(&live.made.config);
         }
         let names: Vec<_> = old
             .iter()
