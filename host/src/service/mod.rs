@@ -1,5 +1,7 @@
 //! Services: a plugin with its listeners, grants, limits and config, from start to stop.
 
+mod admitting;
+
 mod alone;
 
 mod backoff;
