@@ -20,8 +20,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     Answer, Command, Commands, Known, Origin, Refusal, Swap, api,
+    content::Content,
     logs::{LINES, Ring},
-    stream::Content,
 };
 use crate::{
     config::Secret,
