@@ -284,6 +284,7 @@ impl Host {
             id.0,
             &program.service,
             program.limits.metric_series,
+            swapping.plugin.clone(),
             workers.keys().copied(),
         );
         let predecessors: Vec<_> = predecessors.iter().map(|it| &it.listening).collect();

@@ -26,7 +26,10 @@ use super::{
     pool::Admission,
     slot::Slot,
 };
-use crate::{instance::StartError, manifest::Isolation, plugin::Plugin, reactor::WorkerHandle};
+use crate::{
+    instance::StartError, manifest::Isolation, metrics::registry::CurrentPlugin, plugin::Plugin,
+    reactor::WorkerHandle,
+};
 
 /// What becomes of the connections that are open when the plugin is swapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
@@ -143,7 +146,7 @@ pub(super) struct Swapping {
     /// One swap at a time, and none while the service ends.
     pub(super) alone: Turn<()>,
     /// What new connections get, as it was given: with isolation `connection` it was compiled again. None if the service is native.
-    plugin: Mutex<Option<Arc<Plugin>>>,
+    pub(super) plugin: CurrentPlugin,
     /// Whether the service ends.
     stopping: watch::Receiver<bool>,
 }
@@ -156,7 +159,7 @@ impl Swapping {
         };
         Arc::new(Self {
             alone: Turn::default(),
-            plugin: Mutex::new(plugin),
+            plugin: Arc::new(Mutex::new(plugin)),
             stopping,
         })
     }
@@ -250,18 +253,27 @@ impl Movers {
         let swapped = self.swap(plugin, config, options).await;
         let service = &*self.limits.service;
         match &swapped {
-            Ok(swapped) => tracing::info!(
-                service,
-                from = swapped.from,
-                to = swapped.to,
-                policy = ?swapped.policy,
-                moved = swapped.sessions,
-                refused = swapped.refused,
-                left_behind = swapped.left_behind,
-                state_bytes = swapped.state_bytes,
-                pause = ?swapped.pause,
-                "swapped"
-            ),
+            Ok(swapped) => {
+                tracing::info!(
+                    service,
+                    from = swapped.from,
+                    to = swapped.to,
+                    policy = ?swapped.policy,
+                    moved = swapped.sessions,
+                    refused = swapped.refused,
+                    left_behind = swapped.left_behind,
+                    state_bytes = swapped.state_bytes,
+                    pause = ?swapped.pause,
+                    "swapped"
+                );
+                if swapped.policy != options.policy {
+                    tracing::warn!(
+                        service,
+                        from = swapped.from,
+                        "the version of before exports no `swap-handler`, so nothing could move: its connections finish on it, as with the policy drain"
+                    );
+                }
+            }
             Err(error) => {
                 let error = crate::chain(error);
                 tracing::error!(service, to, error, "not swapped; the old version goes on");

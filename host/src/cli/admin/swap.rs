@@ -1,6 +1,10 @@
 //! `nethost swap`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use hyper::Method;
@@ -22,6 +26,9 @@ use crate::{
 /// goes wrong, the old version goes on as if nothing had been tried, and this says why. Only if the old version itself traps or takes too long while it saves, that instance ends with its
 /// connections, as with any trap, for their state was in it; a fresh one of the old version takes new connections, and `--policy drain` and `close` ask for no state. If the new version traps soon after, the host goes back to the old one with
 /// the state taken at the swap: sessions without an event since then go on, the others are closed.
+///
+/// A version that exports no `swap-handler` has no state to give: its connections finish on it, as with `--policy drain`, and a warning says so. Two versions that have one, and no state format in
+/// common, are not swapped unless the policy is drain or close.
 ///
 /// The file is sent to the host, which needs no access to it. What was swapped in stays until the host is started again, or the file that the service was started from
 /// changes and is taken up (SIGHUP, `nethost reload`, --watch).
@@ -73,10 +80,24 @@ impl Swap {
             answered(client.ask(Method::POST, &path, component)).await
         })
         .with_context(|| format!("{} is not swapped", self.service))?;
+        if let Some(warning) = self.warning(&swapped) {
+            // Standard output has one line, or one JSON object. There is nobody to tell if standard error is gone.
+            let _told = writeln!(io::stderr(), "nethost: warning: {warning}");
+        }
         if self.json {
             return print_json(&swapped);
         }
         say(&told(&swapped))
+    }
+
+    /// Says that it was not done as asked, if so.
+    fn warning(&self, swapped: &Swapped) -> Option<String> {
+        (self.policy == Policy::Migrate && swapped.policy != Policy::Migrate).then(|| {
+            format!(
+                "nothing could move, for version {} exports no `swap-handler`: it was drained, as with --policy drain",
+                swapped.from
+            )
+        })
     }
 }
 

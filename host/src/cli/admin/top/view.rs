@@ -272,11 +272,7 @@ impl Entry {
         match column {
             Column::Service => plain(&self.service.name),
             Column::State => ps::state(self.service.state).to_owned(),
-            Column::Version => {
-                let version = self.service.version.as_deref().unwrap_or("-");
-                let star = if self.service.swapped { "*" } else { "" };
-                plain(&format!("{version}{star}"))
-            }
+            Column::Version => ps::version(&self.service),
             Column::Conn => self.service.connections.to_string(),
             Column::In => rate(self.received, size),
             Column::Out => rate(self.sent, size),
