@@ -90,6 +90,20 @@ pub(crate) struct Sample {
     pub(crate) plugin: Snapshot,
 }
 
+impl Sample {
+    /// Adds another worker's, but for what is by the listener and what is the plugin's.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.establishing += other.establishing;
+        self.sockets += other.sockets;
+        self.operations += other.operations;
+        self.timers += other.timers;
+        self.open_files += other.open_files;
+        self.instances += other.instances;
+        self.memory += other.memory;
+    }
+}
+
 /// What new connections of a service get, which a swap changes. None if the service is native.
 pub(crate) type CurrentPlugin = Arc<Mutex<Option<Arc<Plugin>>>>;
 

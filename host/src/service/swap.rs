@@ -16,7 +16,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::{Mutex as Turn, mpsc as queue, oneshot, watch};
 
@@ -63,7 +63,7 @@ impl Default for SwapOptions {
 }
 
 /// What a swap did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Swapped {
     /// The version that was replaced, as its manifest has it.
     pub from: String,
@@ -79,13 +79,27 @@ pub struct Swapped {
     pub left_behind: usize,
     /// Bytes of state that moved.
     pub state_bytes: u64,
-    /// The longest time that a worker stood still.
-    #[serde(serialize_with = "seconds")]
+    /// The longest time that a worker stood still; as JSON in seconds.
+    #[serde(with = "seconds")]
     pub pause: Duration,
 }
 
-fn seconds<S: Serializer>(pause: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(pause.as_secs_f64())
+mod seconds {
+    use super::{Deserialize, Duration};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        time: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(time.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
 }
 
 /// Why a swap did not happen; the old version goes on.
