@@ -54,6 +54,9 @@ pub(crate) enum ClientError {
         #[source]
         error: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The host is gone, or the connection to it.
+    #[error("the nethost at {endpoint} ended in the middle of its answer")]
+    Cut { endpoint: String },
     /// The host said why.
     #[error("{}", .failure.error)]
     Refused {
@@ -67,7 +70,7 @@ impl ClientError {
     pub(crate) fn is_mistake(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Untrusted { .. } => true,
-            Self::Broken { .. } => false,
+            Self::Broken { .. } | Self::Cut { .. } => false,
             Self::Refused { status, .. } => status.is_client_error(),
         }
     }
@@ -218,7 +221,11 @@ impl Lines {
             }
             match self.body.frame().await {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(self.broken(error)),
+                Some(Err(_)) => {
+                    return Err(ClientError::Cut {
+                        endpoint: self.endpoint.clone(),
+                    });
+                }
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.unread.extend_from_slice(&data);

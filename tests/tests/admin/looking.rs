@@ -60,7 +60,10 @@ fn ps_tells_what_there_is_and_what_was_counted() {
         assert!(lines[0].contains(column), "{table}");
     }
     assert!(lines[1].starts_with("echo     serving  0.1.0 "), "{table}");
-    assert!(lines[1].contains(" 4   4  ") && lines[1].ends_with(&admin.host.listening()[0]));
+    let cells: Vec<_> = lines[1].split_whitespace().collect();
+    // Bytes that came and went.
+    assert_eq!(cells[5..7], ["4", "4"], "{table}");
+    assert!(lines[1].ends_with(&admin.host.listening()[0]));
 }
 
 #[test]
@@ -160,7 +163,7 @@ fn the_log_is_told_and_followed() {
     // It ends with the host.
     admin.host.terminate();
     assert_eq!(lines.last(), None);
-    assert!(follow.wait().is_ok());
+    assert_eq!(follow.wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -182,6 +185,11 @@ fn top_tells_rates() {
     assert_eq!(columns[..5], ["SERVICE", "STATE", "VERS", "CONN", "IN/s"]);
     assert!(lines[2].starts_with("echo "), "{told}");
     assert!(!lines[2].contains(" - "), "there are rates: {told}");
+    let json = admin.done("top --once --every 100ms --json");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let entry = &json["services"][0];
+    assert_eq!(entry["service"]["name"], "echo", "{json}");
+    assert_eq!(entry["calls_per_second"], 0, "{json}");
     admin.refused("top", 2, &["needs a terminal", "--once"]);
     let hasty = admin.command("top --once --every 1ms").output().unwrap();
     assert_eq!(hasty.status.code(), Some(2));

@@ -201,7 +201,7 @@ fn the_help_of_each_tells_what_it_does() {
         (&["logs", "--help"], &["--follow", "--lines"]),
         (&["connections", "--help"], &["UNSENT"]),
         (&["kick", "--help"], &["3-17"]),
-        (&["top", "--help"], &["--once", "--sort", "quits"]),
+        (&["top", "--help"], &["--once", "--sort", "--json", "quits"]),
         (&["run", "--help"], &["--watch", "--admin"]),
     ];
     help_tells(cases);

@@ -9,7 +9,7 @@ use nethost_tests::{
 };
 use serde_json::Value;
 
-use super::{Administered, echoes};
+use super::Administered;
 
 #[test]
 fn one_who_is_not_there_or_is_named_wrongly_is_told_with_what_to_do() {

@@ -26,7 +26,12 @@ pub(super) fn print(columns: &[(&str, Align)], rows: &[Vec<String>]) -> anyhow::
     Ok(())
 }
 
-fn written(columns: &[(&str, Align)], rows: &[Vec<String>], within: Option<usize>) -> String {
+/// As [`print`], within so many columns.
+pub(super) fn written(
+    columns: &[(&str, Align)],
+    rows: &[Vec<String>],
+    within: Option<usize>,
+) -> String {
     let header: Vec<String> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
     let all = || std::iter::once(&header).chain(rows);
     let widths: Vec<_> = (0..columns.len())
@@ -211,7 +216,7 @@ mod tests {
             "NAME         N  REST\na            1  x y\nlängste  12345\n"
         );
         assert_eq!(
-            written(&columns, &rows, Some(19)),
+            written(&columns, &rows, Some(20)),
             written(&columns, &rows, None)
         );
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     connection::ConnectionId,
     instance::{self, Session, Suspended},
-    protocol::{Protocol, Refusal, Swap},
+    protocol::{Refusal, Swap},
 };
 
 impl<P: Swap> Host<P> {
