@@ -8,7 +8,7 @@ use std::{
 
 use nethost_tests::{
     client::Client,
-    places::{self, guest, plugin, scratch},
+    places::{self, guest, plugin, scratch, stock_plugins},
 };
 
 use serde_json::Value;
@@ -331,4 +331,25 @@ fn one_that_can_give_no_state_is_drained_and_a_warning_says_so() {
     // Who asks for what is done is not warned.
     let ended = admin.ended(&format!("{swap} --policy drain"));
     assert_eq!((ended.code, &*ended.log), (Some(0), ""));
+}
+
+/// A connection that was open before is the next version's, whatever the protocol.
+#[test]
+fn every_stock_plugin_moves_its_sessions() {
+    let served = format!("root={}:ro", scratch("admin-stock-root").display());
+    for path in stock_plugins() {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let admin = Administered::of(&path, &format!("admin-stock-{name}"), |run| {
+            let run = run.listen("tcp://127.0.0.1:0");
+            match name {
+                "http" => run.arguments(["--dir", &served]),
+                _ => run,
+            }
+        });
+        let _client = admin.host.connect();
+        admin.wait_for("connected", |service| service["connections"] == 1);
+        let swapped = admin.json(&format!("swap {name} {}", path.display()));
+        let result = (&swapped["policy"], &swapped["sessions"]);
+        assert_eq!(result, (&"migrate".into(), &1.into()), "{name}: {swapped}");
+    }
 }
