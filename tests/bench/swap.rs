@@ -116,10 +116,13 @@ fn measure(
         silence.push(milliseconds(chat.longest_silence()));
         pause.push(milliseconds(swapped.pause));
         state.push(swapped.state_bytes as f64);
-        anyhow::ensure!(swapped.sessions == connections, "{swapped:?}");
+        if swapped.sessions != connections {
+            // The clients know why they are gone.
+            undisturbed(chat)?;
+            anyhow::bail!("{connections} connections, and {swapped:?}");
+        }
     }
-    let ended = chat.end();
-    ended.map_err(|error| anyhow::anyhow!("the chat was disturbed: {error}"))?;
+    undisturbed(chat)?;
     Ok(Row {
         connections,
         pause: Rounds::of(pause),
@@ -127,6 +130,11 @@ fn measure(
         quiet: Rounds::of(quiet),
         state: Rounds::of(state),
     })
+}
+
+fn undisturbed(chat: Chat) -> anyhow::Result<()> {
+    let ended = chat.end().map(drop);
+    ended.map_err(|error| anyhow::anyhow!("the chat was disturbed: {error}"))
 }
 
 /// Open files that are no connections: 100.
