@@ -377,31 +377,20 @@ impl Holdings {
 
     /// Completes timers, and what was decided at once, until the instance ends.
     pub(super) async fn drive(self: Rc<Self>) {
+        let mut timers_first = false;
         while !self.ended.get() {
             // Only what waits now, and not too much of it: a plugin that slices its work with `after(0)`, and one that has many timers, let
-            // the others have their turn.
-            let waiting = self.outcomes.borrow().len().min(COMPLETIONS_PER_TURN);
+            // the others have their turn. Nor do the one kind keep the other waiting.
             let began = Instant::now();
-            for _ in 0..waiting {
-                if began.elapsed() >= TIME_PER_TURN || !self.lane.may_run() {
-                    break;
-                }
-                let decided = self.outcomes.borrow_mut().pop_front();
-                if let Some((id, outcome)) = decided {
-                    self.complete(id, outcome);
-                }
+            if timers_first {
+                self.complete_due(began);
+                self.complete_decided(began);
+            } else {
+                self.complete_decided(began);
+                self.complete_due(began);
             }
+            timers_first = !timers_first;
             let now = Instant::now();
-            for _ in 0..COMPLETIONS_PER_TURN {
-                let Some((deadline, id)) = self.due(now).filter(|_| self.lane.may_run()) else {
-                    break;
-                };
-                if began.elapsed() >= TIME_PER_TURN {
-                    break;
-                }
-                self.timers.borrow_mut().remove(&(deadline, id));
-                self.complete(id, Ok(Value::Nothing));
-            }
             if !self.outcomes.borrow().is_empty() || self.due(now).is_some() {
                 tokio::task::yield_now().await;
                 self.turn().await;
@@ -430,6 +419,33 @@ impl Holdings {
         drop(handler);
         self.end_probation();
         self.dismiss_elder();
+    }
+
+    fn complete_decided(&self, began: Instant) {
+        let waiting = self.outcomes.borrow().len().min(COMPLETIONS_PER_TURN);
+        for _ in 0..waiting {
+            if began.elapsed() >= TIME_PER_TURN || !self.lane.may_run() {
+                break;
+            }
+            let decided = self.outcomes.borrow_mut().pop_front();
+            if let Some((id, outcome)) = decided {
+                self.complete(id, outcome);
+            }
+        }
+    }
+
+    fn complete_due(&self, began: Instant) {
+        let now = Instant::now();
+        for _ in 0..COMPLETIONS_PER_TURN {
+            if began.elapsed() >= TIME_PER_TURN {
+                break;
+            }
+            let Some((deadline, id)) = self.due(now).filter(|_| self.lane.may_run()) else {
+                break;
+            };
+            self.timers.borrow_mut().remove(&(deadline, id));
+            self.complete(id, Ok(Value::Nothing));
+        }
     }
 
     fn due(&self, now: Instant) -> Option<(Instant, Id)> {
@@ -463,3 +479,97 @@ const COMPLETIONS_PER_TURN: usize = 64;
 /// Time of one instance's completions before the other tasks of the worker get their turn, less than which the last one began: 10 ms. Sixty-four that each take what a
 /// callback may take would be three seconds.
 const TIME_PER_TURN: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, sync::Arc};
+
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+    use crate::{
+        config::Secrets,
+        grants::Grants,
+        limits::Limits,
+        metrics::meters::Meters,
+        reactor::{CloseReason, Connection, Handler, Program, SessionKey, Worker},
+    };
+
+    /// Starts the next operation that completes at once in each completion, and takes long over each.
+    struct Slicer {
+        holdings: Rc<Holdings>,
+        timer: Id,
+        /// Completions before the timer's.
+        before: RefCell<Option<usize>>,
+        count: Cell<usize>,
+    }
+
+    impl Handler for Slicer {
+        fn connection_made(&self, _: &Rc<Connection>, _: &Origin) -> Option<SessionKey> {
+            None
+        }
+
+        fn data_received(&self, _: &Rc<Connection>, _: SessionKey, _: &[u8]) {}
+
+        fn writable(&self, _: &Rc<Connection>, _: SessionKey) {}
+
+        fn read_closed(&self, _: &Rc<Connection>, _: SessionKey) {}
+
+        fn connection_lost(&self, _: &Rc<Connection>, _: SessionKey, _: &CloseReason) {}
+
+        fn completed(&self, _: Option<&Rc<Connection>>, id: Id, _: Outcome) {
+            if id == self.timer {
+                *self.before.borrow_mut() = Some(self.count.get());
+                return;
+            }
+            self.count.set(self.count.get() + 1);
+            let began = std::time::Instant::now();
+            while began.elapsed() < TIME_PER_TURN {
+                std::hint::spin_loop();
+            }
+            self.holdings.after(self.holdings.next_id(), Duration::ZERO);
+        }
+
+        fn draining(&self, _: Duration) {}
+    }
+
+    #[test]
+    fn a_timer_does_not_wait_for_the_end_of_work_in_slices() {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async {
+            let program = Arc::new(Program {
+                service: "test".to_owned(),
+                limits: Limits::default(),
+                grants: Grants::default(),
+                tls: Arc::default(),
+                name_servers: Vec::new(),
+                secrets: Secrets::default(),
+            });
+            let holdings = Holdings::new(program, Worker::start(), Arc::new(Meters::default()));
+            let timer = holdings.next_id();
+            let slicer = Rc::new(Slicer {
+                holdings: holdings.clone(),
+                timer,
+                before: RefCell::default(),
+                count: Cell::default(),
+            });
+            holdings.set_handler(slicer.clone());
+            holdings.after(timer, Duration::from_millis(1));
+            // Two, so that one waits when the other was completed.
+            holdings.after(holdings.next_id(), Duration::ZERO);
+            holdings.after(holdings.next_id(), Duration::ZERO);
+            for _ in 0..50 {
+                if slicer.before.borrow().is_some() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            let before = *slicer.before.borrow();
+            assert!(before.is_some_and(|before| before <= 4), "{before:?}");
+            holdings.finish(&CloseReason::Draining);
+        });
+    }
+}
