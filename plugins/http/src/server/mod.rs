@@ -470,8 +470,11 @@ impl<A: Application> Http<A> {
             body.lose();
         }
         // The application learns of it by its answer being dropped.
-        self.driver = None;
+        let is_written = self.driver.take().is_none();
         if self.exchange.as_ref().is_some_and(|it| it.begun.is_some()) {
+            if is_written {
+                return self.linger(cx, output);
+            }
             // The client has a part of an answer: the rest can only be missing.
             output.clear();
             self.exchange = None;
