@@ -293,7 +293,7 @@ fn what_is_no_whole_answer_has_its_code() {
             61,
         ),
         (
-            "HTTP/1.1 302 Found\r\nLocation: ::\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 302 Found\r\nLocation: http://[\r\nContent-Length: 0\r\n\r\n",
             3,
         ),
         (

@@ -168,9 +168,13 @@ fn nothing_is_smuggled_through_sockets_either() {
     let files = site.run().start();
     let corpus = include_str!("../../../plugins/http/tests/smuggling.txt");
     let mut count = 0;
-    for line in corpus.lines() {
-        let line = format!("both | {line}");
-        let Some(mut case) = case(&line).filter(|_| !line.contains("| #") && line.len() > 7) else {
+    let lines = corpus.lines().map(|line| match line {
+        "" => String::new(),
+        comment if comment.starts_with('#') => String::new(),
+        line => format!("both | {line}"),
+    });
+    for line in lines {
+        let Some(mut case) = case(&line) else {
             continue;
         };
         let is_error = case.statuses.last().is_some_and(|status| *status >= 400);
