@@ -4,6 +4,7 @@ use http::{
     HeaderMap, Method,
     header::{
         HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+        RANGE,
     },
 };
 
@@ -28,6 +29,20 @@ pub enum Verdict {
     /// 412.
     Failed,
 }
+
+/// Whether a request has any condition, or asks for a part: most have none, and to find that out once is less work than to look for each.
+pub(super) fn is_conditional(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| CONDITIONS.contains(name))
+}
+
+static CONDITIONS: [HeaderName; 6] = [
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    RANGE,
+];
 
 /// Evaluates all but If-Range, in the order of [section 13.2.2](https://www.rfc-editor.org/rfc/rfc9110.html#section-13.2.2).
 ///

@@ -345,6 +345,9 @@ fn answer(wanted: &Wanted, resource: &Resource) -> Response<Body> {
     let Some(chosen) = choose(&wanted.headers, resource) else {
         return plain(StatusCode::NOT_ACCEPTABLE);
     };
+    if !conditional::is_conditional(&wanted.headers) {
+        return with_headers(StatusCode::OK, chosen, whole(chosen));
+    }
     let validators = Validators {
         etag: &chosen.etag,
         modified: chosen.modified(),
