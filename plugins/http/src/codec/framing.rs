@@ -75,10 +75,10 @@ impl<'a> Seen<'a> {
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            12 if name.eq_ignore_ascii_case(b"content-type") => {
-                if std::mem::replace(&mut self.has_type, true) {
-                    return Err(Refusal::ContentType);
-                }
+            12 if name.eq_ignore_ascii_case(b"content-type")
+                && std::mem::replace(&mut self.has_type, true) =>
+            {
+                return Err(Refusal::ContentType);
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = content_length(value)?;
