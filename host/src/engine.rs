@@ -1,11 +1,11 @@
 //! The wasmtime engine: how components are compiled, and the one thread that makes time pass for them.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{env, sync::Arc, thread, time::Duration};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use wasmtime::{
     Cache, Config, Engine as Wasmtime, InstanceAllocationStrategy, PoolingAllocationConfig,
-    WasmBacktraceDetails, component::Linker,
+    ProfilingStrategy, WasmBacktraceDetails, component::Linker,
 };
 
 use crate::{dumps::Dumps, imports, instance::State, reactor};
@@ -85,6 +85,9 @@ impl Engine {
             .allocation_strategy(allocation)
             .cache(cache())
             .coredump_on_trap(dumps.is_some());
+        if env::var_os(PERF_MAP).is_some() {
+            config.profiler(ProfilingStrategy::PerfMap);
+        }
         let wasmtime = Wasmtime::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
         imports::add_to_linker(&mut linker)?;
@@ -121,6 +124,9 @@ impl std::fmt::Debug for Engine {
 /// profile, and a deadline of 50 ms is kept within a quarter. It is a quarter less or more each time, so that no plugin can tell when the next
 /// [tick](reactor::tick) comes, and work only between them.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// The variable that has plugins' functions named for `perf`, in `/tmp/perf-PID.map`: for whoever looks for where the time goes.
+const PERF_MAP: &str = "NETHOST_PERF_MAP";
 
 /// Bytes of what wasmtime keeps for one instance beside memories and tables: 16 MiB, so that it refuses none for it.
 const LARGEST_INSTANCE: usize = 16 << 20;

@@ -319,7 +319,8 @@ impl Drop for Killed {
 
 #[test]
 fn a_large_upload_takes_no_memory() {
-    const SIZE: usize = 256 << 20;
+    // What is not read waits with the client: two GiB take what ten take.
+    const SIZE: usize = 2 << 30;
     let host = hello();
     let mut up = TcpStream::connect(host.address()).unwrap();
     up.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -348,6 +349,50 @@ fn a_large_upload_takes_no_memory() {
     }
     sending.join().unwrap();
     assert!(received > SIZE && received < SIZE + 1000, "{received}");
+    let grown = host.peak_memory().saturating_sub(before);
+    assert!(grown < 16 << 20, "the host grew by {grown} bytes");
+}
+
+#[test]
+fn a_large_download_takes_no_memory() {
+    const SIZE: u64 = 3 << 30;
+    let place = Place::new("download");
+    // A hole, which takes no room on the disk.
+    let file = fs::File::create(place.site().join("large")).unwrap();
+    file.set_len(SIZE).unwrap();
+    let host = place.run().start();
+    let before = host.memory();
+    let mut client = TcpStream::connect(host.address()).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client
+        .write_all(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut received = 0;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = client.read(&mut buffer).unwrap();
+        if count == 0 {
+            break;
+        }
+        received += count as u64;
+    }
+    assert!(received > SIZE && received < SIZE + 1000, "{received}");
+    let grown = host.peak_memory().saturating_sub(before);
+    assert!(grown < 16 << 20, "the host grew by {grown} bytes");
+}
+
+#[test]
+fn who_takes_nothing_makes_nothing_grow() {
+    let host = hello();
+    let before = host.memory();
+    // The answer is the body: as it is not taken, no more of the body is read.
+    let mut client = host.connect();
+    let size = 1_usize << 30;
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"
+    ));
+    let taken = client.send_until_blocked(size);
+    assert!(taken < 64 << 20, "{taken} bytes were read");
     let grown = host.peak_memory().saturating_sub(before);
     assert!(grown < 16 << 20, "the host grew by {grown} bytes");
 }

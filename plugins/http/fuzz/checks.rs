@@ -7,7 +7,7 @@ use nethost_http::{
         framing::BodyLength,
         head::decode,
     },
-    session::{Event, Session},
+    session::{Event, Heads, Session},
     types::{Limits, Refusal},
 };
 
@@ -89,13 +89,14 @@ fn unchunked(data: &[u8], size: usize) -> Result<Unchunked, Refusal> {
 
 /// What happens, in words; every request is answered at once.
 fn played(data: &[u8], size: usize) -> (Vec<String>, bool) {
-    let (mut session, limits, mut fields) = (Session::default(), Limits::default(), Vec::new());
+    let (mut session, limits, mut heads) =
+        (Session::default(), Limits::default(), Heads::default());
     let mut told: Vec<String> = Vec::new();
     let mut is_body = false;
     for piece in data.chunks(size) {
         let mut rest = piece;
         loop {
-            match session.next(&mut rest, &limits, &mut fields) {
+            match session.next(&mut rest, &limits, &mut heads) {
                 Ok(Some(Event::Request(incoming))) => {
                     is_body = false;
                     told.push(format!("{:?} {:?}", incoming.request, incoming.framing));

@@ -150,6 +150,11 @@ impl Body {
         Ok(all)
     }
 
+    /// Whether the client waits to be told to go on before it sends this.
+    pub(crate) fn is_withheld(&self) -> bool {
+        matches!(&self.0, Kind::Incoming(incoming) if incoming.0.is_withheld())
+    }
+
     /// Waits until a request's body is complete, or so many of its bytes are there; they stay in it. A body that turns out to be malformed by then was never
     /// answered by the application.
     pub async fn buffered(self, bytes: usize) -> Result<Self, BodyError> {

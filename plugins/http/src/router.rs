@@ -12,7 +12,7 @@ use crate::{
 /// Sends requests to handlers, by path and method.
 ///
 /// A path has `{name}` for one part of it and `{*rest}` for all that is left; what stood there is in the request's extensions as [`Params`]. A path with other methods is
-/// answered with 405, OPTIONS with what there is, HEAD as GET without the body; a method that HTTP does not know is 501.
+/// answered with 405, and so is CONNECT; OPTIONS with what there is, HEAD as GET without the body; a method that HTTP does not know is 501.
 ///
 /// ```
 /// use http::Method;
@@ -99,11 +99,13 @@ impl Router {
 
 impl Service for Router {
     fn call(self: &Rc<Self>, mut request: Request<Body>, peer: &Peer) -> Reply {
+        let methods = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
         if request.method() == Method::OPTIONS && request.uri().path() == "*" {
-            return allowing(
-                StatusCode::NO_CONTENT,
-                "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS",
-            );
+            return allowing(StatusCode::NO_CONTENT, methods);
+        }
+        if request.method() == Method::CONNECT {
+            // Its target has no path that a route could have.
+            return allowing(StatusCode::METHOD_NOT_ALLOWED, methods);
         }
         let Ok(found) = self.0.at(request.uri().path()) else {
             let known = is_known(request.method());

@@ -51,6 +51,52 @@ pub struct Incoming {
     pub framing: Framing,
 }
 
+/// What the sessions of an instance share while they read heads; a new one for each would do as well.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// Space for where the header lines are.
+    fields: Vec<Field>,
+    last: Option<Last>,
+}
+
+/// The last head. Clients that ask for the same thing again send the same bytes, and the same bytes are the same request.
+#[derive(Debug)]
+struct Last {
+    head: Bytes,
+    /// What it is, once it has come twice.
+    known: Option<(Request<()>, usize, Framing)>,
+}
+
+impl Heads {
+    /// The request at the beginning of `data`, if it is known already.
+    fn known(&self, data: &[u8]) -> Option<Incoming> {
+        let last = self.last.as_ref()?;
+        let (request, fields, framing) = last.known.as_ref()?;
+        data.starts_with(&last.head).then(|| Incoming {
+            request: request.clone(),
+            head: last.head.clone(),
+            fields: *fields,
+            framing: *framing,
+        })
+    }
+
+    /// Takes note of a request.
+    fn note(&mut self, incoming: &Incoming) {
+        let head = &incoming.head;
+        if head.len() > MAX_KNOWN {
+            return;
+        }
+        let is_again = self.last.as_ref().is_some_and(|last| last.head == *head);
+        self.last = Some(Last {
+            head: head.clone(),
+            known: is_again.then(|| {
+                let request = incoming.request.clone();
+                (request, incoming.fields, incoming.framing)
+            }),
+        });
+    }
+}
+
 /// What the connection is in the middle of.
 #[derive(Debug, Default)]
 enum State {
@@ -84,18 +130,28 @@ impl Session {
 
     /// Takes what is next from the beginning of `data`. None means that all of it was taken and more is needed; or that the last request has to be
     /// answered first, and then what is left stays in `data`. After an error nothing is to come but [`linger`](Self::linger).
-    ///
-    /// `fields` is for the work in between.
     pub fn next<'a>(
         &mut self,
         data: &mut &'a [u8],
         limits: &Limits,
-        fields: &mut Vec<Field>,
+        heads: &mut Heads,
     ) -> Result<Option<Event<'a>>, Refusal> {
         match &mut self.state {
             State::Head if self.unanswered => Ok(None),
             State::Head if data.is_empty() => Ok(None),
-            State::Head => self.head(data, limits, fields),
+            State::Head => {
+                if self.held.is_empty()
+                    && let Some(incoming) = heads.known(data)
+                {
+                    *data = data.get(incoming.head.len()..).unwrap_or_default();
+                    return self.begun(incoming, limits).map(Some);
+                }
+                let Some(incoming) = self.head(data, limits, &mut heads.fields)? else {
+                    return Ok(None);
+                };
+                heads.note(&incoming);
+                self.begun(incoming, limits).map(Some)
+            }
             State::Body(decoder) => Ok(match decoder.decode(data)? {
                 Some(Part::Data(data)) => Some(Event::Data(data)),
                 Some(Part::End(trailers)) => {
@@ -118,7 +174,7 @@ impl Session {
         data: &mut &[u8],
         limits: &Limits,
         fields: &mut Vec<Field>,
-    ) -> Result<Option<Event<'static>>, Refusal> {
+    ) -> Result<Option<Incoming>, Refusal> {
         let before = self.held.len();
         let decoded = if before == 0 {
             head::decode(data, limits, fields)?
@@ -157,17 +213,23 @@ impl Session {
             .unwrap_or_default();
         let framing = Framing::of(&bytes, &head, fields)?;
         let request = head.request(&bytes, fields)?;
-        if framing.body != BodyLength::Known(0) {
-            self.state = State::Body(Box::new(Decoder::new(framing.body, limits)?));
-        }
-        self.unanswered = true;
-        self.since = None;
-        Ok(Some(Event::Request(Incoming {
+        Ok(Some(Incoming {
             request,
             head: bytes,
             fields: head.fields,
             framing,
-        })))
+        }))
+    }
+
+    /// A head is there.
+    fn begun(&mut self, incoming: Incoming, limits: &Limits) -> Result<Event<'static>, Refusal> {
+        let length = incoming.framing.body;
+        if length != BodyLength::Known(0) {
+            self.state = State::Body(Box::new(Decoder::new(length, limits)?));
+        }
+        self.unanswered = true;
+        self.since = None;
+        Ok(Event::Request(incoming))
     }
 
     /// The last request has its answer: the next one may come.
@@ -245,6 +307,9 @@ impl Session {
     }
 }
 
+/// Bytes of the longest head that is kept: 2 KiB, what browsers send.
+const MAX_KNOWN: usize = 2 << 10;
+
 /// Bytes that are thrown away at a connection's end: 1 MiB, for clients that do not look at answers before they have sent everything.
 const MAX_LINGERING: usize = 1 << 20;
 
@@ -257,12 +322,13 @@ mod tests {
 
     /// Plays bytes in pieces; every request is answered at once.
     fn events(data: &[u8], size: usize) -> Result<Vec<String>, Refusal> {
-        let (mut session, limits, mut fields) = (Session::default(), Limits::default(), Vec::new());
+        let (mut session, limits, mut heads) =
+            (Session::default(), Limits::default(), Heads::default());
         let mut told = Vec::new();
         for piece in data.chunks(size) {
             let mut rest = piece;
             loop {
-                match session.next(&mut rest, &limits, &mut fields)? {
+                match session.next(&mut rest, &limits, &mut heads)? {
                     Some(Event::Request(incoming)) => {
                         told.push(format!(
                             "{} {}",
@@ -300,18 +366,37 @@ mod tests {
     }
 
     #[test]
+    fn the_same_head_is_the_same_request_and_another_is_another() {
+        let get =
+            |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi");
+        let paths = ["/a", "/a", "/a", "/b", "/a", "/a", "/a", "/aa", "/a"];
+        let data = paths.map(get).concat();
+        let expected: Vec<String> = paths
+            .iter()
+            .flat_map(|path| [format!("GET {path}"), "\"hi".to_owned(), "end".to_owned()])
+            .collect();
+        for size in [1, 30, 58, 59, 1000] {
+            assert_eq!(events(data.as_bytes(), size).unwrap(), expected, "{size}");
+        }
+        // One that is not complete waits for the rest, though it begins like the last one.
+        let data = format!("{}{}GET /a HTTP/1.1\r\nHost: x\r\n", get("/a"), get("/a"));
+        assert_eq!(events(data.as_bytes(), 1000).unwrap().len(), 6);
+    }
+
+    #[test]
     fn a_request_waits_for_the_answer_to_the_one_before() {
-        let (mut session, limits, mut fields) = (Session::default(), Limits::default(), Vec::new());
+        let (mut session, limits, mut heads) =
+            (Session::default(), Limits::default(), Heads::default());
         let mut data = &b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"[..];
         assert!(
             session
-                .next(&mut data, &limits, &mut fields)
+                .next(&mut data, &limits, &mut heads)
                 .unwrap()
                 .is_some()
         );
         assert!(
             session
-                .next(&mut data, &limits, &mut fields)
+                .next(&mut data, &limits, &mut heads)
                 .unwrap()
                 .is_none()
         );
@@ -319,7 +404,7 @@ mod tests {
         session.handle_answered();
         assert!(
             session
-                .next(&mut data, &limits, &mut fields)
+                .next(&mut data, &limits, &mut heads)
                 .unwrap()
                 .is_some()
         );
@@ -328,12 +413,13 @@ mod tests {
 
     #[test]
     fn time_is_given_for_heads_from_the_first_byte_and_for_bodies_from_the_last() {
-        let (mut session, limits, mut fields) = (Session::default(), Limits::default(), Vec::new());
+        let (mut session, limits, mut heads) =
+            (Session::default(), Limits::default(), Heads::default());
         let second = Duration::from_secs;
         let mut feed = |session: &mut Session, data: &str, now: u64| {
             let mut data = data.as_bytes();
             while session
-                .next(&mut data, &limits, &mut fields)
+                .next(&mut data, &limits, &mut heads)
                 .unwrap()
                 .is_some()
             {}

@@ -7,6 +7,7 @@
 )]
 
 mod failures;
+mod http;
 mod kept;
 mod load;
 mod ways;

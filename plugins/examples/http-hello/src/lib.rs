@@ -40,10 +40,11 @@ fn lines(peer: &Peer) -> Vec<u8> {
 
 /// The cookies, one on each line.
 fn cookies(request: &Request<Body>) -> String {
-    let headers = request.headers().get_all(COOKIE).iter();
-    let pairs = headers
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'));
+    let values = request.headers().get_all(COOKIE).iter();
+    let values: Vec<_> = values
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    let pairs = values.iter().flat_map(|value| value.split(';'));
     let pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
     pairs
         .map(|(name, value)| format!("{}={}\n", name.trim(), value.trim().trim_matches('"')))

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{
-    bytes::is_field_value,
+    extension::Extension,
     framing::BodyLength,
     head::{Field, field_lines, header_map},
 };
@@ -41,7 +41,7 @@ enum State {
     /// Within the size, with so many digits so far.
     Size { size: u64, digits: u8 },
     /// Within a chunk's extensions.
-    Extension { size: u64 },
+    Extension { size: u64, at: Extension },
     /// At the LF after the size.
     SizeLf { size: u64 },
     /// Within a chunk, of which so many bytes are left.
@@ -121,7 +121,9 @@ impl Decoder {
                 Ok(State::Size { size, digits: 1 })
             }
             (State::Size { size, .. }, b'\r') => Ok(State::SizeLf { size }),
-            (State::Size { size, .. }, b';') => Ok(State::Extension { size }),
+            (State::Size { size, .. }, b';' | b' ' | b'\t') => {
+                self.extension(size, Extension::Gap, byte)
+            }
             (State::Size { size, digits }, byte) => {
                 // 16 digits are 64 bits.
                 let digit = digit(byte).filter(|_| digits < 16).ok_or(Refusal::Chunk)?;
@@ -130,14 +132,8 @@ impl Decoder {
                     digits: digits + 1,
                 })
             }
-            (State::Extension { size }, b'\r') => Ok(State::SizeLf { size }),
-            (State::Extension { size }, byte) => {
-                self.extensions += 1;
-                if self.extensions > MAX_EXTENSIONS || !is_field_value(&[byte]) {
-                    return Err(Refusal::Chunk);
-                }
-                Ok(State::Extension { size })
-            }
+            (State::Extension { size, at }, b'\r') if at.may_end() => Ok(State::SizeLf { size }),
+            (State::Extension { size, at }, byte) => self.extension(size, at, byte),
             (State::SizeLf { size: 0 }, b'\n') => Ok(State::Trailers),
             (State::SizeLf { size }, b'\n') => {
                 self.room = self.room.checked_sub(size).ok_or(Refusal::BodyTooLarge)?;
@@ -147,6 +143,13 @@ impl Decoder {
             (State::DataLf, b'\n') => Ok(State::SizeStart),
             _ => Err(Refusal::Chunk),
         }
+    }
+
+    fn extension(&mut self, size: u64, at: Extension, byte: u8) -> Result<State, Refusal> {
+        self.extensions += 1;
+        let at = at.step(byte).filter(|_| self.extensions <= MAX_EXTENSIONS);
+        let at = at.ok_or(Refusal::Chunk)?;
+        Ok(State::Extension { size, at })
     }
 
     /// `trailer-section = *( field-line CRLF )`, and the empty line.
@@ -245,7 +248,8 @@ mod tests {
 
     #[test]
     fn chunks_make_a_body_however_they_are_cut() {
-        let data = b"3\r\nabc\r\n0a;x=\"y\"\r\n0123456789\r\n0\r\nA: b\r\nHost: evil\r\n\r\nGET";
+        let data =
+            b"3\r\nabc\r\n0a ;x=\"y\\\"\";z\r\n0123456789\r\n0\r\nA: b\r\nHost: evil\r\n\r\nGET";
         for size in 1..=data.len() {
             let (body, trailers, rest) = decoded(data, size).unwrap().unwrap();
             assert_eq!(body, b"abc0123456789", "{size}");
@@ -272,6 +276,8 @@ mod tests {
             ("1;a\n", Refusal::Chunk),
             ("1;a\rb\r\n", Refusal::Chunk),
             ("1;\0\r\n", Refusal::Chunk),
+            ("1;\r\n", Refusal::Chunk),
+            ("1;a \r\n", Refusal::Chunk),
             ("00000000000000001\r\n", Refusal::Chunk),
             ("1\r\nab", Refusal::Chunk),
             ("1\r\na\n", Refusal::Chunk),

@@ -39,7 +39,7 @@ pub fn head(
     (length, persistence): (ResponseLength, Persistence),
     date: &Date,
 ) {
-    let is_dated = headers.contains_key(header::DATE);
+    let is_dated = headers.keys().any(|name| *name == header::DATE);
     if status == StatusCode::OK && !is_dated {
         output.extend_from_slice(date.after_ok());
     } else {
@@ -99,6 +99,28 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// `field-name ":" OWS field-value OWS`
 pub(crate) fn field(output: &mut Vec<u8>, name: &str, value: &[u8]) {
+    match usual(name) {
+        Some(name) => output.extend_from_slice(name),
+        None => capitalized(output, name),
+    }
+    output.extend_from_slice(value);
+    output.extend_from_slice(b"\r\n");
+}
+
+/// Names of most answers, so that they are copied and not spelled.
+fn usual(name: &str) -> Option<&'static [u8]> {
+    Some(match name {
+        "accept-ranges" => b"Accept-Ranges: ",
+        "cache-control" => b"Cache-Control: ",
+        "content-type" => b"Content-Type: ",
+        "etag" => b"ETag: ",
+        "last-modified" => b"Last-Modified: ",
+        "vary" => b"Vary: ",
+        _ => return None,
+    })
+}
+
+fn capitalized(output: &mut Vec<u8>, name: &str) {
     let mut starts = true;
     output.extend(name.bytes().map(|byte| {
         let cased = if starts {
@@ -110,8 +132,6 @@ pub(crate) fn field(output: &mut Vec<u8>, name: &str, value: &[u8]) {
         cased
     }));
     output.extend_from_slice(b": ");
-    output.extend_from_slice(value);
-    output.extend_from_slice(b"\r\n");
 }
 
 fn chunk_size(output: &mut Vec<u8>, size: usize) {
@@ -212,6 +232,6 @@ mod tests {
                 HeaderValue::from_static("x"),
             )])),
         );
-        assert_eq!(output, b"11\r\naaaaaaaaaaaaaaaaa\r\n0\r\nEtag: x\r\n\r\n");
+        assert_eq!(output, b"11\r\naaaaaaaaaaaaaaaaa\r\n0\r\nETag: x\r\n\r\n");
     }
 }

@@ -53,6 +53,7 @@ struct Seen<'a> {
     close: bool,
     keep_alive: bool,
     expects_continue: bool,
+    has_type: bool,
 }
 
 impl<'a> Seen<'a> {
@@ -74,6 +75,11 @@ impl<'a> Seen<'a> {
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
+            12 if name.eq_ignore_ascii_case(b"content-type")
+                && std::mem::replace(&mut self.has_type, true) =>
+            {
+                return Err(Refusal::ContentType);
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = content_length(value)?;
                 once(&mut self.length, length, Refusal::ContentLength)?;
@@ -84,6 +90,11 @@ impl<'a> Seen<'a> {
                     value,
                     Refusal::TransferEncoding,
                 )?;
+            }
+            // CGI and what came of it take `_` for `-`.
+            14 if name.eq_ignore_ascii_case(b"content_length") => return Err(Refusal::Lookalike),
+            17 if name.eq_ignore_ascii_case(b"transfer_encoding") => {
+                return Err(Refusal::Lookalike);
             }
             _ => {}
         }

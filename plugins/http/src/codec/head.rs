@@ -56,13 +56,18 @@ pub fn decode(
         [b'\r', b'\n', ..] => 2,
         _ => 0,
     };
-    let Some(end) = line(
-        data,
-        start,
-        limits.request_line,
-        Refusal::RequestLineTooLong,
-    )?
-    else {
+    let too_long = Refusal::RequestLineTooLong;
+    let end = line(data, start, limits.request_line, too_long).map_err(|refusal| {
+        // It is not the target that is too long if it has not begun.
+        let room = data.get(start..).unwrap_or_default();
+        let room = room.get(..limits.request_line).unwrap_or(room);
+        if refusal == too_long && memchr(b' ', room).is_none() {
+            Refusal::RequestLine
+        } else {
+            refusal
+        }
+    })?;
+    let Some(end) = end else {
         return begins_well(data).map(|()| None);
     };
     let mut head = request_line(data, start..end)?;
@@ -327,7 +332,9 @@ mod tests {
         assert_eq!(decoded(&line(20)), Ok(None));
         assert_eq!(decoded(&line(21)), Err(Refusal::RequestLineTooLong));
         assert_eq!(decoded(&"a".repeat(21)), Ok(None));
-        assert_eq!(decoded(&"a".repeat(22)), Err(Refusal::RequestLineTooLong));
+        assert_eq!(decoded(&"a".repeat(22)), Err(Refusal::RequestLine));
+        let target = format!("GET /{}", "a".repeat(17));
+        assert_eq!(decoded(&target), Err(Refusal::RequestLineTooLong));
         let lines = |lines: &str| decoded(&format!("{}{lines}", line(20)));
         assert_eq!(lines("a: 3456789"), Ok(None));
         assert_eq!(lines("a: 345678901\r\n"), Err(Refusal::HeadersTooLarge));

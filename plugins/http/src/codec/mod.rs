@@ -19,6 +19,8 @@ pub mod framing;
 pub mod target;
 
 pub mod body;
+mod extension;
+
 pub mod encode;
 
 pub mod date;

@@ -21,7 +21,7 @@ pub enum Form {
 
 /// Which form this target of this method has.
 pub(crate) fn form(method: &[u8], target: &[u8]) -> Result<Form, Refusal> {
-    if !is_target(target) {
+    if !is_target(target) || !is_path(target) {
         return Err(Refusal::Target);
     }
     if method == b"CONNECT" {
@@ -41,6 +41,17 @@ pub(crate) fn form(method: &[u8], target: &[u8]) -> Result<Form, Refusal> {
                 .ok_or(Refusal::Target)
         }
     }
+}
+
+/// Whether the target is without what no path has: a backslash, which some take for a slash, and encoded control characters, among them the end of a line and the NUL
+/// that ends a name elsewhere. In a query they are data.
+fn is_path(target: &[u8]) -> bool {
+    let path = target.split(|byte| *byte == b'?').next();
+    let path = path.unwrap_or_default();
+    let is_control = |after: &[u8]| matches!(after, [b'0' | b'1', _, ..] | [b'7', b'f' | b'F', ..]);
+    !path.contains(&b'\\')
+        && memchr::memchr_iter(b'%', path)
+            .all(|at| !is_control(path.get(at + 1..).unwrap_or_default()))
 }
 
 /// The target as a URI.
@@ -149,6 +160,12 @@ mod tests {
             ("GET", "a", Err(Refusal::Target)),
             ("GET", "a:80", Err(Refusal::Target)),
             ("GET", "*", Err(Refusal::TargetForm)),
+            ("GET", "/a\\b", Err(Refusal::Target)),
+            ("GET", "/a%00", Err(Refusal::Target)),
+            ("GET", "/%0d%0A", Err(Refusal::Target)),
+            ("GET", "http://a/%1F", Err(Refusal::Target)),
+            ("GET", "/%7f", Err(Refusal::Target)),
+            ("GET", "/%20%7E?a=%0d%0a\\", Ok(Form::Origin)),
             ("OPTIONS", "*", Ok(Form::Asterisk)),
             ("CONNECT", "a:80", Ok(Form::Authority)),
             ("CONNECT", "a", Err(Refusal::TargetForm)),

@@ -8,7 +8,7 @@ mod drive;
 use std::{cell::RefCell, collections::HashSet, fmt, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header::CONNECTION};
+use http::{HeaderMap, Method, Response, StatusCode, Version, header::CONNECTION};
 use nethost_sdk::{
     CloseReason, Config, Connection, ConnectionId, Context, Factory, HIGH_WATER, Origin, Protocol,
     Refusal as SwapRefusal, Swap, Task, after, clock, spawn, spawn_for_instance, with_session,
@@ -20,10 +20,9 @@ use crate::{
         date::Date,
         encode::{self, Persistence, ResponseLength},
         framing::BodyLength,
-        head::Field,
     },
     service::{Application, Peer, Reply, Service},
-    session::{Event, Incoming, Late, Session},
+    session::{Event, Heads, Incoming, Late, Session},
     types::{Limits, Refusal},
 };
 
@@ -66,8 +65,8 @@ pub struct Server<A: Application> {
     date: Date,
     connections: HashSet<ConnectionId>,
     is_draining: bool,
-    /// Space for what is worked out and written; empty between two callbacks.
-    fields: Vec<Field>,
+    heads: Heads,
+    /// Space for what is written; empty between two callbacks.
     output: Vec<u8>,
 }
 
@@ -152,10 +151,9 @@ impl<A: Application> Http<A> {
     /// Takes what came, request by request, until there is no more or one has to wait.
     fn run(&mut self, cx: &mut Context<'_, Server<A>>, mut data: &[u8]) {
         let mut output = std::mem::take(&mut cx.factory.output);
-        let mut fields = std::mem::take(&mut cx.factory.fields);
         while !self.is_congested {
             let limits = cx.factory.limits;
-            match self.session.next(&mut data, &limits, &mut fields) {
+            match self.session.next(&mut data, &limits, &mut cx.factory.heads) {
                 Ok(Some(Event::Request(incoming))) => self.request(cx, incoming, &mut output),
                 Ok(Some(Event::Data(part))) => {
                     if let Some(body) = self.body() {
@@ -173,7 +171,6 @@ impl<A: Application> Http<A> {
         self.flush(cx.connection, &mut output);
         output.shrink_to(MAX_SCRATCH);
         cx.factory.output = output;
-        cx.factory.fields = fields;
         self.hold(cx.connection, data);
         self.settle(cx);
     }
@@ -470,8 +467,11 @@ impl<A: Application> Http<A> {
             body.lose();
         }
         // The application learns of it by its answer being dropped.
-        self.driver = None;
+        let is_written = self.driver.take().is_none();
         if self.exchange.as_ref().is_some_and(|it| it.begun.is_some()) {
+            if is_written {
+                return self.linger(cx, output);
+            }
             // The client has a part of an answer: the rest can only be missing.
             output.clear();
             self.exchange = None;
@@ -577,7 +577,7 @@ impl<A: Application> Factory for Server<A> {
             date: Date::default(),
             connections: HashSet::new(),
             is_draining: false,
-            fields: Vec::new(),
+            heads: Heads::default(),
             output: Vec::new(),
         })
     }
@@ -676,10 +676,11 @@ fn has_body(status: StatusCode) -> bool {
         && status != StatusCode::NOT_MODIFIED
 }
 
+/// Answers have few headers: to look at each is less work than a hash.
 fn wants_close(headers: &HeaderMap) -> bool {
+    let mut headers = headers.iter();
     headers
-        .get(CONNECTION)
-        .is_some_and(|value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close"))
+        .any(|(name, value)| *name == CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// Bytes of answers that are put together before they are written: 32 KiB, so that a delivery of many requests does not make a queue longer than the host wants.

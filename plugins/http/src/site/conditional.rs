@@ -4,6 +4,7 @@ use http::{
     HeaderMap, Method,
     header::{
         HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+        RANGE,
     },
 };
 
@@ -29,8 +30,29 @@ pub enum Verdict {
     Failed,
 }
 
+/// Whether a request has any condition, or asks for a part: most have none, and to find that out once is less work than to look for each.
+pub(super) fn is_conditional(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| CONDITIONS.contains(name))
+}
+
+static CONDITIONS: [HeaderName; 6] = [
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    RANGE,
+];
+
 /// Evaluates all but If-Range, in the order of [section 13.2.2](https://www.rfc-editor.org/rfc/rfc9110.html#section-13.2.2).
-pub fn evaluate(method: &Method, headers: &HeaderMap, validators: Validators<'_>) -> Verdict {
+///
+/// `now` tells the seconds since 1970-01-01: nothing can have been got in the future, so If-Modified-Since with such a date is passed over.
+pub fn evaluate(
+    method: &Method,
+    headers: &HeaderMap,
+    validators: Validators<'_>,
+    now: impl FnOnce() -> u64,
+) -> Verdict {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     if headers.contains_key(IF_MATCH) {
         if !names(headers, IF_MATCH, |tag| tag == validators.etag) {
@@ -54,6 +76,7 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, validators: Validators<'_>
     } else if reads
         && let Some(since) = one_date(headers, &IF_MODIFIED_SINCE)
         && validators.modified <= since
+        && since <= now()
     {
         return Verdict::NotModified;
     }
@@ -117,6 +140,7 @@ mod tests {
 
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const LATER: &str = "Sun, 06 Nov 1994 08:49:40 GMT";
     const VALIDATORS: Validators<'_> = Validators {
         etag: "\"a,b\"",
         modified: 784_111_777,
@@ -161,16 +185,18 @@ mod tests {
             (&[("if-none-match", "a,b")], Proceed),
             (&[("if-modified-since", SAME)], NotModified),
             (&[("if-modified-since", BEFORE)], Proceed),
+            (&[("if-modified-since", LATER)], Proceed),
             (
                 &[("if-match", "\"x\""), ("if-none-match", "\"a,b\"")],
                 Failed,
             ),
         ] {
-            let found = evaluate(&Method::GET, &headers(lines), VALIDATORS);
+            let found = evaluate(&Method::GET, &headers(lines), VALIDATORS, || 784_111_779);
             assert_eq!(found, expected, "{lines:?}");
         }
         let changes = headers(&[("if-none-match", "*")]);
-        assert_eq!(evaluate(&Method::PUT, &changes, VALIDATORS), Failed);
+        let found = evaluate(&Method::PUT, &changes, VALIDATORS, || u64::MAX);
+        assert_eq!(found, Failed);
     }
 
     #[test]

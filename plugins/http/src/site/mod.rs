@@ -28,10 +28,11 @@ use std::{fmt, ops::Range, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body as _;
 use nethost_sdk::{Config, ErrorCode, clock, log as host_log};
 
 use crate::{
-    body::{Body, Piece},
+    body::{Body, BodyError, Piece},
     codec::target::host_of,
     router::{allowing, is_known},
     service::{Application, Peer, Reply, Service, plain},
@@ -76,9 +77,10 @@ enum Decision {
 
 impl Service for Site {
     fn call(self: &Rc<Self>, request: Request<Body>, peer: &Peer) -> Reply {
-        let wanted = match self.wanted(request.into_parts().0) {
+        let (parts, body) = request.into_parts();
+        let wanted = match self.wanted(parts) {
             Ok(wanted) => wanted,
-            Err(response) => return self.finished(response).into(),
+            Err(response) => return after(body, self.finished(response)),
         };
         let Some(group) = self.protection(&wanted.path) else {
             return match self.decide(&wanted, clock::monotonic()) {
@@ -327,16 +329,31 @@ impl Site {
     }
 }
 
+/// The answer, once the body has come as far as it will be read: one that is malformed is answered with that, and who waits to be told to go on is told this.
+fn after(body: Body, response: Response<Body>) -> Reply {
+    if body.is_end_stream() || body.is_withheld() {
+        return response.into();
+    }
+    Reply::later(async move {
+        drop(body.buffered(UNREAD).await?);
+        Ok::<_, BodyError>(response)
+    })
+}
+
 /// The answer with a file, or a part of it, or why not.
 fn answer(wanted: &Wanted, resource: &Resource) -> Response<Body> {
     let Some(chosen) = choose(&wanted.headers, resource) else {
         return plain(StatusCode::NOT_ACCEPTABLE);
     };
+    if !conditional::is_conditional(&wanted.headers) {
+        return with_headers(StatusCode::OK, chosen, whole(chosen));
+    }
     let validators = Validators {
         etag: &chosen.etag,
         modified: chosen.modified(),
     };
-    match evaluate(&wanted.method, &wanted.headers, validators) {
+    let now = || clock::wall().as_secs();
+    match evaluate(&wanted.method, &wanted.headers, validators, now) {
         Verdict::Proceed => {}
         Verdict::Failed => return plain(StatusCode::PRECONDITION_FAILED),
         Verdict::NotModified => return not_modified(chosen),
@@ -515,3 +532,6 @@ impl fmt::Debug for Site {
 
 /// How often one request looks something up: the path, and each file that may stand for a directory; and again if what was found did not hold so long.
 const MAX_LOOKUPS: usize = 64;
+
+/// Bytes of a body that is of no use here that are awaited before the answer: 64 KiB, up to which the connection goes on.
+const UNREAD: usize = 64 << 10;

@@ -23,6 +23,12 @@ impl SitePath {
     ///
     /// `.` and `..` are resolved, also encoded ([RFC 3986 section 6.2.2](https://www.rfc-editor.org/rfc/rfc3986.html#section-6.2.2)).
     pub fn decode(path: &str) -> Result<Self, PathError> {
+        if let Some(names) = plain(path) {
+            return Ok(Self {
+                is_directory: names.is_empty() || names.ends_with('/'),
+                names: names.trim_end_matches('/').to_owned(),
+            });
+        }
         let mut names: Vec<String> = Vec::new();
         let mut is_directory = true;
         for part in path.split('/') {
@@ -84,6 +90,24 @@ pub(crate) fn encode(name: &str, url: &mut String) {
     }
 }
 
+/// The names of a path in which nothing has to be decoded, resolved or refused: most are so.
+fn plain(path: &str) -> Option<&str> {
+    let names = path.strip_prefix('/')?;
+    let (mut before, mut length) = (b'/', 0);
+    for byte in names.bytes() {
+        let begins = before == b'/';
+        if matches!(byte, b'%' | b'\\') || begins && matches!(byte, b'.' | b'/') {
+            return None;
+        }
+        length = if byte == b'/' { 0 } else { length + 1 };
+        if !byte.is_ascii_graphic() || length > MAX_NAME {
+            return None;
+        }
+        before = byte;
+    }
+    Some(names)
+}
+
 fn decode(part: &str) -> Result<String, PathError> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.as_bytes();
@@ -122,6 +146,29 @@ const MAX_NAME: usize = 255;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plain_path_is_what_decoding_makes_of_it() {
+        let name = "a".repeat(MAX_NAME);
+        for path in [
+            "/",
+            "/a",
+            "/a/",
+            "/a/b.c",
+            "/a b",
+            "/a/../b",
+            "//a",
+            "/a//",
+            "/%61",
+            &format!("/{name}"),
+            &format!("/{name}b"),
+        ] {
+            let decoded = SitePath::decode(path);
+            // An encoded name is never plain.
+            let again = SitePath::decode(&path.replace('a', "%61"));
+            assert_eq!(decoded, again, "{path}");
+        }
+    }
 
     #[test]
     fn a_path_is_decoded_once_and_leads_nowhere_else() {

@@ -57,8 +57,18 @@ pub enum Refusal {
     /// A transfer coding that is not known here.
     #[error("this transfer coding is not implemented")]
     TransferCodingUnsupported,
+    /// A header that other servers take for one that says how long the body is.
+    #[error(
+        "a header's name is Content-Length or Transfer-Encoding, but for a `_` in the place of `-`"
+    )]
+    Lookalike,
+    /// Content-Type comes twice.
+    #[error("Content-Type comes twice")]
+    ContentType,
     /// A chunk's size or extension is invalid.
-    #[error("a chunk is not a hexadecimal size, CR LF, so many bytes and CR LF")]
+    #[error(
+        "a chunk is not a hexadecimal size, extensions if there are any, CR LF, so many bytes and CR LF"
+    )]
     Chunk,
     /// The body ends before its end.
     #[error("the body is shorter than was said")]
