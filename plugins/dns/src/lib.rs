@@ -134,6 +134,7 @@ impl Dns {
 
     fn tell(&mut self) {
         self.metrics.waits = false;
+        self.server.refill();
         while let Some((rtype, rcode, count)) = self.server.poll_tally() {
             let rtype = rtype.and_then(types::RecordType::name).unwrap_or("other");
             let rcode = rcode.name().unwrap_or("other");
