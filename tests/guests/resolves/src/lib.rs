@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use nethost_dns::{
-    resolver::{MailServers, ResolveError, Resolver},
+    resolver::{MailServers, NoDatagrams, ResolveError, Resolver},
     types::Name,
 };
 use nethost_sdk::{Config, Context, Factory, Origin, Protocol, export_plugin, spawn_for_instance};
@@ -62,4 +62,4 @@ async fn route(resolver: &Resolver, domain: &str) -> Result<String, ResolveError
     Ok(told.join(", "))
 }
 
-export_plugin!(Asks);
+export_plugin!(Asks, datagrams: NoDatagrams<Settings>);
