@@ -51,12 +51,12 @@ pub struct InvalidFileGrant(String);
 /// An open file.
 #[derive(Clone, Debug)]
 pub struct HostFile {
+    /// None for what the operator opened: it counts in no directory. Dropped before the file is closed: its number may be another file's from then on.
+    slot: Option<Arc<Slot>>,
     file: Arc<File>,
     mode: FileMode,
     /// Who writes waits for who wrote before.
     order: Arc<Mutex<()>>,
-    /// None for what the operator opened: it counts in no directory.
-    slot: Option<Arc<Slot>>,
 }
 
 /// What the lock of an open file becomes.

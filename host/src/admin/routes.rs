@@ -11,7 +11,7 @@ use std::{
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
-    body::{Bytes, Incoming},
+    body::{Body as _, Bytes, Incoming},
     header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
 };
 use serde::Serialize;
@@ -528,13 +528,20 @@ async fn drained(request: Request<Incoming>) -> Result<(), Failed> {
 }
 
 async fn body(request: Request<Incoming>, most: usize) -> Result<Bytes, Failed> {
+    let too_large = || {
+        Failed::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {most} bytes"),
+        )
+    };
+    // One that says so at the beginning is told before it has sent it.
+    if request.body().size_hint().lower() > u64::try_from(most).unwrap_or(u64::MAX) {
+        return Err(too_large());
+    }
     let body = Limited::new(request.into_body(), most).collect();
     match tokio::time::timeout(BODY_TIME, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failed::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is larger than {most} bytes"),
-        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Failed::bad(format!("the body did not come: {error}"))),
         Err(_elapsed) => Err(Failed::bad(format!(
             "the body did not come within {BODY_TIME:?}"

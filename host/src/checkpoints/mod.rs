@@ -1,14 +1,17 @@
 //! Places in a plugin's code where the time is looked at, beside those that wasmtime has.
 //!
 //! wasmtime looks at the epoch where a function begins and where a loop does. Between two of these an instance may do what takes long in itself: fill or copy all of its
-//! memory, or pass megabytes to the host. One of them is bounded; a function of a megabyte is 100,000 in a row, and would hold its worker for an hour. So before each goes a
-//! loop without a body, at whose begin the time is looked at: three bytes of code and two instructions of the processor.
+//! memory, or pass megabytes to the host. A function of a megabyte is 100,000 of them in a row, and would hold its worker for an hour. So before each goes a
+//! loop without a body, at whose begin the time is looked at: three bytes of code and two instructions of the processor. Those that may move all of a memory are done in
+//! [`parts`]. What is left is bounded by the table's or the component's size, or by the limit of bytes in one call of the host.
+
+mod parts;
 
 use std::ops::Range;
 
-use wasmparser::{
-    BinaryReader, BinaryReaderError, CodeSectionReader, ImportSectionReader, Operator, TypeRef,
-};
+use wasmparser::{BinaryReader, BinaryReaderError, CodeSectionReader, Operator};
+
+use parts::{Added, Outline};
 
 /// Returns the component, or core module, with the checkpoints in all of its code.
 pub(crate) fn insert(binary: &[u8]) -> Result<Vec<u8>, BinaryReaderError> {
@@ -21,46 +24,55 @@ fn rewrite(binary: &[u8], out: &mut Vec<u8>) -> Result<(), BinaryReaderError> {
     let mut reader = BinaryReader::new(binary, 0);
     let preamble = reader.read_bytes(PREAMBLE)?;
     out.extend_from_slice(preamble);
-    let is_component = preamble.get(LAYER) == Some(&1);
-    let mut imported = 0;
+    let mut sections = Vec::new();
     while !reader.eof() {
         let id = reader.read_u8()?;
         let size = reader.read_var_u32()?;
         let content = reader.read_bytes(usize::try_from(size).unwrap_or(usize::MAX))?;
-        let mut rewritten = Vec::new();
-        let content = match (is_component, id) {
-            (true, CORE_MODULE | COMPONENT) => {
-                rewrite(content, &mut rewritten)?;
-                &rewritten
-            }
-            (false, IMPORTS) => {
-                imported = imported_functions(content)?;
-                content
-            }
-            (false, CODE) => {
-                code(content, imported, &mut rewritten)?;
-                &rewritten
-            }
-            // Hints for branches say where these are in the code, and they are there no longer.
-            (false, CUSTOM) if is_hints(content) => continue,
-            _ => content,
-        };
-        out.push(id);
-        sized(content, out);
+        sections.push((id, content));
+    }
+    if preamble.get(LAYER) == Some(&1) {
+        component(&sections, out)
+    } else {
+        module(&sections, out)
+    }
+}
+
+fn component(sections: &[(u8, &[u8])], out: &mut Vec<u8>) -> Result<(), BinaryReaderError> {
+    for (id, content) in sections {
+        out.push(*id);
+        if matches!(*id, CORE_MODULE | COMPONENT) {
+            let mut rewritten = Vec::new();
+            rewrite(content, &mut rewritten)?;
+            sized(&rewritten, out);
+        } else {
+            sized(content, out);
+        }
     }
     Ok(())
 }
 
-fn imported_functions(content: &[u8]) -> Result<u32, BinaryReaderError> {
-    let imports = ImportSectionReader::new(BinaryReader::new(content, 0))?;
-    let mut count = 0;
-    for import in imports.into_imports() {
-        count += u32::from(matches!(
-            import?.ty,
-            TypeRef::Func(_) | TypeRef::FuncExact(_)
-        ));
+fn module(sections: &[(u8, &[u8])], out: &mut Vec<u8>) -> Result<(), BinaryReaderError> {
+    let outline = Outline::of(sections)?;
+    let mut added = Added::default();
+    let mut rewritten = Vec::new();
+    for (id, content) in sections {
+        if *id == CODE {
+            code(content, &outline, &mut added, &mut rewritten)?;
+        }
     }
-    Ok(count)
+    for (id, content) in sections {
+        let extended = added.extend(*id, content, &outline)?;
+        let content = match *id {
+            CODE => &*rewritten,
+            // Hints for branches say where these are in the code, and they are there no longer.
+            CUSTOM if is_hints(content) => continue,
+            _ => extended.as_deref().unwrap_or(content),
+        };
+        out.push(*id);
+        sized(content, out);
+    }
+    Ok(())
 }
 
 fn is_hints(content: &[u8]) -> bool {
@@ -68,26 +80,45 @@ fn is_hints(content: &[u8]) -> bool {
     name.is_ok_and(|name| name == "metadata.code.branch_hint")
 }
 
-fn code(content: &[u8], imported: u32, out: &mut Vec<u8>) -> Result<(), BinaryReaderError> {
+fn code(
+    content: &[u8],
+    outline: &Outline,
+    added: &mut Added,
+    out: &mut Vec<u8>,
+) -> Result<(), BinaryReaderError> {
     let functions = CodeSectionReader::new(BinaryReader::new(content, 0))?;
-    leb(functions.count(), out);
+    let count = functions.count();
+    let mut bodies = Vec::with_capacity(content.len());
     let mut body = Vec::new();
     for function in functions {
         let function = function?;
         body.clear();
         let Range { start, end } = function.range();
         let mut copied = start;
-        for operator in function.get_operators_reader()?.into_iter_with_offsets() {
-            let (operator, at) = operator?;
-            if takes_long(&operator, imported) {
-                body.extend_from_slice(content.get(copied..at).unwrap_or_default());
+        let mut operators = function.get_operators_reader()?;
+        while !operators.eof() {
+            let at = operators.original_position();
+            let operator = operators.read()?;
+            if !takes_long(&operator, outline.imported) {
+                continue;
+            }
+            body.extend_from_slice(content.get(copied..at).unwrap_or_default());
+            copied = at;
+            if let Some(function) = added.instead_of(&operator, outline) {
+                // The time is looked at where it begins.
+                body.push(CALL);
+                leb(function, &mut body);
+                copied = operators.original_position();
+            } else {
                 body.extend_from_slice(&EMPTY_LOOP);
-                copied = at;
             }
         }
         body.extend_from_slice(content.get(copied..end).unwrap_or_default());
-        sized(&body, out);
+        sized(&body, &mut bodies);
     }
+    leb(count.saturating_add(added.count()), out);
+    out.extend_from_slice(&bodies);
+    added.encode(out);
     Ok(())
 }
 
@@ -135,6 +166,9 @@ fn leb(mut value: u32, out: &mut Vec<u8>) {
 /// `loop`, of no type, `end`.
 const EMPTY_LOOP: [u8; 3] = [0x03, 0x40, 0x0b];
 
+/// `call`.
+const CALL: u8 = 0x10;
+
 /// Bytes before the first section.
 const PREAMBLE: usize = 8;
 
@@ -143,7 +177,10 @@ const LAYER: usize = 6;
 
 /// Sections of core modules.
 const CUSTOM: u8 = 0;
+const TYPES: u8 = 1;
 const IMPORTS: u8 = 2;
+const FUNCTIONS: u8 = 3;
+const MEMORIES: u8 = 5;
 const CODE: u8 = 10;
 
 /// Sections of components.
@@ -171,22 +208,22 @@ mod tests {
     fn what_takes_long_is_preceded_by_a_look_at_the_time() {
         let text = r#"(component (core module
             (import "" "host" (func $host (param i32)))
-            (memory 1) (table 1 funcref)
+            (memory 1) (table 1 funcref) (data $data "data")
             (func $own (param i32))
             (func (param $far i32)
                 (call $own (i32.const 1))
                 (call $host (i32.const 1))
-                (memory.fill (i32.const 0) (i32.const 1) (i32.const 2))
-                (memory.copy (i32.const 0) (i32.const 1) (i32.const 2))
+                (memory.init $data (i32.const 0) (i32.const 1) (i32.const 2))
                 (if (local.get $far) (then (call_indirect (param i32) (i32.const 1) (i32.const 0))))
                 (drop (memory.grow (i32.const 1)))
                 unreachable
                 (call $host)))
-            (component (core module (memory 1) (func (memory.fill (i32.const 0) (i32.const 1) (i32.const 2))))))"#;
+            (component (core module (table 1 funcref)
+                (func (table.copy (i32.const 0) (i32.const 1) (i32.const 2))))))"#;
         let (binary, inserted) = inserted(text);
         assert_eq!(loops(&binary), 0);
-        assert_eq!(loops(&inserted), 7);
-        assert_eq!(inserted.len() - binary.len(), 7 * EMPTY_LOOP.len());
+        assert_eq!(loops(&inserted), 6);
+        assert_eq!(inserted.len() - binary.len(), 6 * EMPTY_LOOP.len());
     }
 
     #[test]
