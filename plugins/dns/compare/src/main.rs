@@ -15,8 +15,8 @@ use std::{
 
 use domain::{
     base::{
-        HashCompressor, Message, MessageBuilder, Name, Record, StaticCompressor, Ttl,
-        TreeCompressor,
+        HashCompressor, Message, MessageBuilder, Name, Record, StaticCompressor, TreeCompressor,
+        Ttl,
         iana::{Class, Rcode},
         wire::Composer,
     },
