@@ -169,8 +169,9 @@ fn option(out: &mut String, code: OptionCode, value: &[u8]) {
     let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
     let _ = match code {
         OptionCode::NSID => {
+            let bytes: String = value.iter().map(|byte| format!("{byte:02x} ")).collect();
             let text = String::from_utf8_lossy(value);
-            writeln!(out, "; NSID: {hex} (\"{}\")", text.escape_debug())
+            writeln!(out, "; NSID: {bytes}(\"{}\")", text.escape_debug())
         }
         OptionCode::EXTENDED_ERROR => {
             let (number, text) = value.split_first_chunk().unwrap_or((&[0, 0], &[]));
