@@ -14,9 +14,10 @@
 //! * `command`: a plugin's client side, run as a program.
 //! * [`files`], [`storage`]: files and directories that the operator granted.
 //! * [`accounts`]: users that the operator named, and how their passwords are verified.
+//! * `http`: the host's own, for those two that follow.
 //! * [`metrics`]: what is counted, and the endpoint that tells it, with health and readiness.
-//! * [`dumps`]: core dumps of plugins that broke.
 //! * [`admin`]: the socket that an operator's commands speak to.
+//! * [`dumps`]: core dumps of plugins that broke.
 //! * [`engine`], [`plugin`], [`instance`]: a component compiled, linked, and called. Knows no sockets. `checkpoints`: where the time is looked at in its code.
 //! * `imports`: the host side of the contract, where the two meet.
 //! * `watch`: what came from files (certificates, users) is loaded again when they change.
@@ -56,6 +57,8 @@ pub mod files;
 mod command;
 
 pub mod storage;
+
+mod http;
 
 pub mod metrics;
 

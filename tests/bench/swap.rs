@@ -41,18 +41,7 @@ struct Row {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit)?;
-    if let Some(most) = limit.maximum {
-        // Both ends are in this process.
-        let connections = options.connections.iter().max().copied().unwrap_or(0);
-        let needed = 2 * u64::try_from(connections)? + 100;
-        anyhow::ensure!(
-            most >= needed,
-            "{connections} connections need {needed} open files, and the limit is {most}"
-        );
-    }
+    let most = connections_at_most(options.connections.iter().max().copied().unwrap_or(0));
     let versions = [places::guest("irc-next"), plugin("irc")?];
     if !options.json {
         println!(
@@ -60,8 +49,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             options.rate
         );
     }
-    for connections in &options.connections {
-        let row = measure(options, *connections, &versions)?;
+    for asked in &options.connections {
+        let connections = most.min(*asked);
+        if connections < *asked {
+            eprintln!(
+                "{asked} connections need more open files than this process may have: {connections}"
+            );
+        }
+        let row = measure(options, connections, &versions)?;
         if options.json {
             println!("{}", serde_json::to_string(&row)?);
         } else {
@@ -72,6 +67,29 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Raises the limit of open files as far as it takes and may be, and returns how many connections fit.
+fn connections_at_most(wanted: usize) -> usize {
+    // Both ends are in this process.
+    let needed = u64::try_from(2 * wanted + OTHER_FILES).unwrap_or(u64::MAX);
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.maximum;
+    limit.maximum = before.map(|most| most.max(needed));
+    limit.current = limit.maximum;
+    if setrlimit(Resource::Nofile, limit).is_err() {
+        // Root alone may have more than the hard limit.
+        limit.maximum = before;
+        limit.current = before;
+        if setrlimit(Resource::Nofile, limit).is_err() {
+            limit = getrlimit(Resource::Nofile);
+        }
+    }
+    let files = limit.current.unwrap_or(u64::MAX);
+    usize::try_from(files)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(OTHER_FILES)
+        / 2
 }
 
 fn measure(
@@ -98,10 +116,13 @@ fn measure(
         silence.push(milliseconds(chat.longest_silence()));
         pause.push(milliseconds(swapped.pause));
         state.push(swapped.state_bytes as f64);
-        anyhow::ensure!(swapped.sessions == connections, "{swapped:?}");
+        if swapped.sessions != connections {
+            // The clients know why they are gone.
+            undisturbed(chat)?;
+            anyhow::bail!("{connections} connections, and {swapped:?}");
+        }
     }
-    let ended = chat.end();
-    ended.map_err(|error| anyhow::anyhow!("the chat was disturbed: {error}"))?;
+    undisturbed(chat)?;
     Ok(Row {
         connections,
         pause: Rounds::of(pause),
@@ -110,3 +131,11 @@ fn measure(
         state: Rounds::of(state),
     })
 }
+
+fn undisturbed(chat: Chat) -> anyhow::Result<()> {
+    let ended = chat.end().map(drop);
+    ended.map_err(|error| anyhow::anyhow!("the chat was disturbed: {error}"))
+}
+
+/// Open files that are no connections: 100.
+const OTHER_FILES: usize = 100;

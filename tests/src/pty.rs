@@ -2,35 +2,58 @@
 
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
+
 use crate::places::python;
 
 /// What is done to a terminal once it shows something, since the last such thing.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
-    /// What it has to show.
-    pub shows: &'a str,
-    /// What is typed then.
-    pub types: &'a str,
-    /// The columns and rows that it has from then on; none: as before.
-    pub size: Option<(u16, u16)>,
+    shows: &'a str,
+    act: Act<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Act<'a> {
+    Type(&'a str),
+    Resize(u16, u16),
+    Signal(Signal),
+    Close,
 }
 
 impl<'a> Step<'a> {
     /// Types something.
     pub fn typing(shows: &'a str, types: &'a str) -> Self {
-        Self {
-            shows,
-            types,
-            size: None,
-        }
+        let act = Act::Type(types);
+        Self { shows, act }
     }
 
     /// Changes the size.
     pub fn resizing(shows: &'a str, columns: u16, rows: u16) -> Self {
-        Self {
-            shows,
-            types: "",
-            size: Some((columns, rows)),
+        let act = Act::Resize(columns, rows);
+        Self { shows, act }
+    }
+
+    /// Sends the program a signal, and reads nothing any more.
+    pub fn signalling(shows: &'a str, signal: Signal) -> Self {
+        let act = Act::Signal(signal);
+        Self { shows, act }
+    }
+
+    /// Takes the terminal away, from a program that ignores SIGHUP.
+    pub fn closing(shows: &'a str) -> Self {
+        let act = Act::Close;
+        Self { shows, act }
+    }
+
+    fn told(&self) -> serde_json::Value {
+        match self.act {
+            Act::Type(text) => serde_json::json!([self.shows, "type", text]),
+            Act::Resize(columns, rows) => {
+                serde_json::json!([self.shows, "resize", [columns, rows]])
+            }
+            Act::Signal(signal) => serde_json::json!([self.shows, "signal", signal.as_raw()]),
+            Act::Close => serde_json::json!([self.shows, "close", null]),
         }
     }
 }
@@ -42,7 +65,7 @@ pub struct Shown {
     pub text: String,
     /// The exit code; negative: the signal that ended it.
     pub code: i32,
-    /// Whether the terminal echoes what is typed and edits lines again, as it did before.
+    /// Whether the terminal is there still, and echoes what is typed and edits lines as it did before.
     pub is_as_before: bool,
 }
 
@@ -56,10 +79,7 @@ pub fn on_terminal(
     (columns, rows): (u16, u16),
     steps: &[Step<'_>],
 ) -> Option<Shown> {
-    let steps: Vec<_> = steps
-        .iter()
-        .map(|step| serde_json::json!([step.shows, step.types, step.size]))
-        .collect();
+    let steps: Vec<_> = steps.iter().map(Step::told).collect();
     let steps = serde_json::Value::from(steps).to_string();
     let mut held = Command::new(python()?);
     held.args([
@@ -104,13 +124,15 @@ if pid == 0:
     fcntl.ioctl(other, termios.TIOCSCTTY, 0)
     for descriptor in range(3):
         os.dup2(other, descriptor)
+    if any(act == 'close' for _, act, _ in steps):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.execvp(command[0], command)
-shown, seen = b'', 0
+shown, seen, reads = b'', 0, True
 signal.alarm(20)
 def read():
     global shown
     shown += os.read(terminal, 65536)
-for text, typed, resized in steps:
+for text, act, value in steps:
     try:
         while shown.find(text.encode(), seen) < 0:
             signal.alarm(20)
@@ -118,20 +140,33 @@ for text, typed, resized in steps:
     except OSError:
         sys.exit('ended before it showed ' + text + ':\\n' + shown.decode())
     seen = shown.find(text.encode(), seen) + len(text.encode())
-    if resized:
-        size(terminal, *resized)
-    os.write(terminal, typed.encode())
-os.set_blocking(terminal, False)
+    if act == 'type':
+        os.write(terminal, value.encode())
+    elif act == 'resize':
+        size(terminal, *value)
+    else:
+        reads = False
+        if act == 'signal':
+            os.kill(pid, value)
+        else:
+            os.close(terminal)
+            os.close(other)
+if reads:
+    os.set_blocking(terminal, False)
 while True:
     done, status = os.waitpid(pid, os.WNOHANG)
     try:
-        while True:
+        while reads:
             read()
     except OSError:
         pass
     if done:
         break
     import time; time.sleep(0.01)
-same = 'same' if termios.tcgetattr(other)[:4] == before[:4] else 'other'
+try:
+    is_same = termios.tcgetattr(other)[:4] == before[:4]
+except (OSError, termios.error):
+    is_same = False
+same = 'same' if is_same else 'other'
 sys.stdout.write(shown.decode() + '\\n' + str(os.waitstatus_to_exitcode(status)) + ' ' + same)
 ";

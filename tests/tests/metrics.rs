@@ -47,6 +47,10 @@ fn what_is_told_of_known_traffic_is_exact() {
         (r#"nethost_worker_responsive{worker="0"}"#, 1.0),
         (r#"nethost_worker_responsive{worker="1"}"#, 1.0),
         (r#"nethost_service_listening{service="echo"}"#, 1.0),
+        (
+            r#"nethost_service_info{service="echo",plugin="echo",version="0.1.0"}"#,
+            1.0,
+        ),
         (r#"nethost_instances{service="echo"}"#, 2.0),
         (r#"nethost_instances_made_total{service="echo"}"#, 2.0),
         (r#"nethost_connections{service="echo"}"#, 0.0),

@@ -17,7 +17,7 @@ use nethost_tests::{
     golden::every_mistake,
     host::{Ended, Run, help_tells, nethost_reading},
     places::{self, guest, root, scratch},
-    tls::run,
+    pty::{Step, on_terminal},
 };
 use serde_json::{Value, json};
 
@@ -205,22 +205,18 @@ fn two_who_change_the_file_at_once_wait_for_each_other() {
 #[test]
 fn a_password_is_asked_for_twice_and_not_shown() {
     let file = scratch("users-terminal").join("users.toml");
-    let host = places::host();
-    let host = host.get_program().to_str().unwrap();
-    for (again, code) in [("secret", 0), ("Secret", 2)] {
-        let path = file.to_str().unwrap();
-        let said = run(
-            "python3",
-            [
-                "-c", TERMINAL, "secret", again, host, "user", "add", "ann", "--file", path,
-            ],
-        );
-        let (shown, ended) = said.text.trim().rsplit_once('\n').unwrap();
-        assert_eq!(ended, format!("exit {code}"), "{}", said.text);
-        assert!(
-            shown.contains("Password: ") && shown.contains("Again: "),
-            "{shown}"
-        );
+    for (again, code) in [("secret\n", 0), ("Secret\n", 2)] {
+        let mut command = places::host();
+        command.args(["user", "add", "ann", "--file"]).arg(&file);
+        let steps = [
+            Step::typing("Password: ", "secret\n"),
+            Step::typing("Again: ", again),
+        ];
+        let Some(shown) = on_terminal(&command, (80, 24), &steps) else {
+            return;
+        };
+        assert_eq!((shown.code, shown.is_as_before), (code, true));
+        let shown = shown.text;
         assert!(!shown.contains("ecret"), "{shown}");
         if code == 2 {
             assert!(shown.contains("the two passwords differ"), "{shown}");
@@ -292,30 +288,3 @@ fn help_tells_how_to_use_it() {
     ];
     help_tells(cases);
 }
-
-/// Runs a program on a terminal, and answers its two questions.
-const TERMINAL: &str = "\
-import os, pty, sys
-answers, command = sys.argv[1:3], sys.argv[3:]
-pid, terminal = pty.fork()
-if pid == 0:
-    os.execvp(command[0], command)
-shown = b''
-def until(end):
-    global shown
-    while end is None or end not in shown:
-        try:
-            data = os.read(terminal, 1000)
-        except OSError:
-            data = b''
-        if not data:
-            break
-        shown += data
-for question, answer in zip([b'Password: ', b'Again: '], answers):
-    until(question)
-    os.write(terminal, answer.encode() + b'\\n')
-until(None)
-_, status = os.waitpid(pid, 0)
-print(shown.decode().replace('\\r', ''))
-print('exit', os.waitstatus_to_exitcode(status))
-";

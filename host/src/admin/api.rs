@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::Policy;
+use crate::service;
 
 /// The host.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -122,22 +122,9 @@ pub enum State {
 pub struct Swapped {
     /// The service.
     pub service: String,
-    /// The version that was replaced.
-    pub from: String,
-    /// The version that is there now.
-    pub to: String,
-    /// What became of the sessions: `drain` also where `migrate` was asked for and the old version saves no state.
-    pub policy: Policy,
-    /// Sessions that moved.
-    pub sessions: usize,
-    /// Sessions that never move, and end: the old version did not save them, or the policy is `close`.
-    pub refused: usize,
-    /// Sessions that are on the old version still.
-    pub left_behind: usize,
-    /// Bytes of state that moved.
-    pub state_bytes: u64,
-    /// The longest time that a worker stood still, in seconds.
-    pub pause: f64,
+    /// What it did: its fields are this object's.
+    #[serde(flatten)]
+    pub swapped: service::Swapped,
 }
 
 /// A service that has ended.

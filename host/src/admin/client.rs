@@ -14,16 +14,14 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use super::{
-    api,
-    stream::{Content, Stream},
-};
+use super::{api, content::Content};
 use crate::{
     endpoint::{Endpoint, HostName, Security, TcpEndpoint},
+    http::Stream,
     tls::ClientTls,
     transport::{
         Transport,
-        tls::{TlsStream, server_name},
+        tls::{self, TlsStream, server_name},
         unix,
     },
 };
@@ -46,6 +44,9 @@ pub(crate) enum ClientError {
         #[source]
         error: io::Error,
     },
+    /// Somebody is there, and is not trusted, or does not speak TLS.
+    #[error("TLS with {endpoint} fails: {reason}")]
+    Untrusted { endpoint: String, reason: String },
     /// The connection broke.
     #[error("asking the nethost at {endpoint}")]
     Broken {
@@ -53,6 +54,9 @@ pub(crate) enum ClientError {
         #[source]
         error: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The host is gone, or the connection to it.
+    #[error("the nethost at {endpoint} ended in the middle of its answer")]
+    Cut { endpoint: String },
     /// The host said why.
     #[error("{}", .failure.error)]
     Refused {
@@ -65,8 +69,8 @@ impl ClientError {
     /// Returns whether the operator can mend it by calling differently, or by doing something else first.
     pub(crate) fn is_mistake(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
-            Self::Broken { .. } => false,
+            Self::Unreachable { .. } | Self::Untrusted { .. } => true,
+            Self::Broken { .. } | Self::Cut { .. } => false,
             Self::Refused { status, .. } => status.is_client_error(),
         }
     }
@@ -123,10 +127,7 @@ impl Client {
     ) -> Result<Response<Incoming>, ClientError> {
         let stream = tokio::time::timeout(CONNECT_TIME, self.connect()).await;
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let stream = stream.map_err(|error| ClientError::Unreachable {
-            endpoint: self.endpoint.to_string(),
-            error,
-        })?;
+        let stream = stream.map_err(|error| self.unconnected(error))?;
         let handshake = http1::handshake(TokioIo::new(Stream::new(stream))).await;
         let (mut sender, connection) = handshake.map_err(|error| self.broken(error))?;
         // It ends with the answer; what breaks it breaks the answer too.
@@ -176,7 +177,7 @@ impl Client {
         let config = self
             .tls
             .config(&tcp.options.tls)
-            .map_err(io::Error::other)?;
+            .map_err(|error| tls::failure_of(crate::chain(&error)))?;
         let mut stream = TlsStream::client(Transport::Tcp(stream), config, name)?;
         std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(Transport::Tls(Box::new(stream)))
@@ -185,6 +186,17 @@ impl Client {
     async fn collected(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
         let body = response.into_body().collect().await;
         Ok(body.map_err(|error| self.broken(error))?.to_bytes())
+    }
+
+    fn unconnected(&self, error: io::Error) -> ClientError {
+        let endpoint = self.endpoint.to_string();
+        match tls::failure(&error) {
+            Some(reason) => ClientError::Untrusted {
+                endpoint,
+                reason: reason.to_owned(),
+            },
+            None => ClientError::Unreachable { endpoint, error },
+        }
     }
 
     fn broken(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
@@ -209,7 +221,11 @@ impl Lines {
             }
             match self.body.frame().await {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(self.broken(error)),
+                Some(Err(_)) => {
+                    return Err(ClientError::Cut {
+                        endpoint: self.endpoint.clone(),
+                    });
+                }
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.unread.extend_from_slice(&data);

@@ -58,7 +58,7 @@ pub(crate) mod listen;
 
 mod routes;
 
-mod stream;
+mod content;
 
 pub(crate) mod logs;
 

@@ -20,8 +20,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     Answer, Command, Commands, Known, Origin, Refusal, Swap, api,
+    content::Content,
     logs::{LINES, Ring},
-    stream::Content,
 };
 use crate::{
     config::Secret,
@@ -460,14 +460,14 @@ fn service(known: Known, counted: Overview) -> api::Service {
         swapped: known.swapped,
         isolation: known.isolation,
         listeners: known.listeners,
-        instances: counted.instances,
-        connections: counted.connections,
-        establishing: counted.establishing,
-        sockets: counted.sockets,
-        operations: counted.operations,
-        timers: counted.timers,
-        open_files: counted.open_files,
-        memory: counted.memory,
+        instances: counted.now.instances,
+        connections: counted.now.connections,
+        establishing: counted.now.establishing,
+        sockets: counted.now.sockets,
+        operations: counted.now.operations,
+        timers: counted.now.timers,
+        open_files: counted.now.open_files,
+        memory: counted.now.memory,
         accepted: counted.accepted,
         refused: counted.refused,
         received: counted.received,

@@ -1,40 +1,27 @@
 //! The endpoint: `/metrics`, `/healthz` and `/readyz` over HTTP/1.1, on a thread of its own.
 
-use std::{convert::Infallible, io, path::Path, sync::Arc, thread, time::Duration};
+use std::{convert::Infallible, io, path::Path, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
-    runtime::{Builder, Runtime},
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-};
 
 use super::registry::{Readiness, Registry};
 use crate::{
-    endpoint::{Endpoint, HostName, Security, TcpEndpoint},
-    transport::{
-        tcp::TcpListeners,
-        unix::{self, SocketFile},
-    },
+    endpoint::{Endpoint, Security, TcpEndpoint},
+    http::{Answering, Bound, BoxedError, answer_one},
+    transport::Transport,
 };
 
 /// An endpoint that answers until it is dropped.
 #[derive(Debug)]
 pub struct Serving {
     url: String,
-    file: Option<SocketFile>,
-    /// Closed when this is dropped.
-    _stop: oneshot::Sender<()>,
+    answering: Answering,
 }
 
 /// Why there is no endpoint.
@@ -90,26 +77,21 @@ pub async fn serve(endpoint: &Endpoint, registry: Arc<Registry>) -> Result<Servi
         endpoint: endpoint.to_string(),
         error,
     };
-    let (socket, url, file) = bind(endpoint).await.map_err(failed)?;
-    let (stop, stopped) = oneshot::channel();
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(failed)?;
-    thread::Builder::new()
-        .name("nethost-metrics".to_owned())
-        .spawn(move || run(&runtime, socket, registry, stopped))
-        .map_err(failed)?;
+    let socket = Bound::bind(endpoint).await.map_err(failed)?;
+    let url = match endpoint {
+        Endpoint::Unix(_) => format!("unix:{}", socket.address()),
+        _ => format!("http://{}/metrics", socket.address()),
+    };
+    let begin = move || move |transport| serve_one(transport, registry.clone());
+    let answering = socket.answer("metrics", begin).map_err(failed)?;
     tracing::info!(url, "metrics, /healthz and /readyz");
-    Ok(Serving {
-        url,
-        file,
-        _stop: stop,
-    })
+    Ok(Serving { url, answering })
 }
 
 impl Serving {
     /// Returns the file of its UNIX socket, if it has one.
     pub fn file(&self) -> Option<&Path> {
-        self.file.as_ref().map(SocketFile::path)
+        self.answering.file()
     }
 
     /// Returns where the metrics are, with the real port.
@@ -118,102 +100,9 @@ impl Serving {
     }
 }
 
-enum Bound {
-    Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener),
-}
-
-async fn bind(endpoint: &Endpoint) -> io::Result<(Bound, String, Option<SocketFile>)> {
-    match endpoint {
-        Endpoint::Tcp(tcp) => {
-            let address = match &tcp.host {
-                HostName::Address(address) => (*address, tcp.port).into(),
-                HostName::Name(name) => tokio::net::lookup_host((name.as_str(), tcp.port))
-                    .await?
-                    .next()
-                    .ok_or(io::ErrorKind::AddrNotAvailable)?,
-            };
-            let listeners = TcpListeners::bind(tcp, address, 1)?;
-            let url = format!("http://{}/metrics", listeners.local);
-            let socket = listeners.sockets.into_iter().next();
-            let socket = socket.ok_or(io::ErrorKind::AddrNotAvailable)?;
-            Ok((Bound::Tcp(socket), url, None))
-        }
-        Endpoint::Unix(endpoint) => {
-            let (socket, file) = unix::bind(endpoint)?;
-            let url = format!("unix:{}", endpoint.address);
-            Ok((Bound::Unix(socket), url, file))
-        }
-        _ => Err(io::ErrorKind::Unsupported.into()),
-    }
-}
-
-fn run(runtime: &Runtime, socket: Bound, registry: Arc<Registry>, stopped: oneshot::Receiver<()>) {
-    let result = runtime.block_on(async {
-        tokio::select! {
-            accepted = accept(socket, registry) => accepted,
-            _ = stopped => Ok(()),
-        }
-    });
-    if let Err(error) = result {
-        tracing::error!(%error, "metrics are not told any more");
-    }
-}
-
-async fn accept(socket: Bound, registry: Arc<Registry>) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let socket = match socket {
-        Bound::Tcp(socket) => Acceptor::Tcp(TcpListener::from_std(socket)?),
-        Bound::Unix(socket) => Acceptor::Unix(UnixListener::from_std(socket)?),
-    };
-    loop {
-        // Those who come when there is no place wait in the kernel.
-        let place = places.clone().acquire_owned().await;
-        let place = place.map_err(io::Error::other)?;
-        match &socket {
-            Acceptor::Tcp(socket) => match socket.accept().await {
-                Ok((stream, _)) => spawn(stream, registry.clone(), place),
-                Err(error) => pause(&error).await,
-            },
-            Acceptor::Unix(socket) => match socket.accept().await {
-                Ok((stream, _)) => spawn(stream, registry.clone(), place),
-                Err(error) => pause(&error).await,
-            },
-        }
-    }
-}
-
-enum Acceptor {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-async fn pause(error: &io::Error) {
-    tracing::debug!(%error, "accepting a connection for metrics");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
-}
-
-/// Answers one request in a task, and closes.
-fn spawn(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    registry: Arc<Registry>,
-    place: OwnedSemaphorePermit,
-) {
-    tokio::spawn(async move {
-        let _place = place;
-        let answer = service_fn(|request| answer(request, &registry));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIME)
-            .keep_alive(false)
-            .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(stream), answer);
-        match tokio::time::timeout(CONNECTION_TIME, connection).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "a connection for metrics"),
-            Err(_elapsed) => tracing::debug!("a connection for metrics took too long"),
-        }
-    });
+async fn serve_one(transport: Transport, registry: Arc<Registry>) -> Result<(), BoxedError> {
+    let answered = answer_one(transport, |request| answer(request, &registry));
+    tokio::time::timeout(CONNECTION_TIME, answered).await?
 }
 
 async fn answer(
@@ -277,17 +166,5 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Connections at a time: 32, several scrapers and probes.
-const CONNECTIONS: usize = 32;
-
-/// How long a request's header may take: 5 s.
-const HEADER_TIME: Duration = Duration::from_secs(5);
-
 /// How long a connection may take: 30 s, three times what Prometheus waits for a scrape.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
-
-/// Bytes of a request's header that are read: 16 KiB.
-const BUFFER: usize = 16 << 10;
-
-/// How long accepting pauses when the system has no more descriptors: 100 ms.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

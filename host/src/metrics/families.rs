@@ -72,6 +72,21 @@ impl Services<'_> {
             samples.sample(&[("service", &view.name)], u64::from(view.is_listening));
         }
         let mut samples = self.text.family(
+            "nethost_service_info",
+            "gauge",
+            "The plugin that new connections get, and its version.",
+        );
+        for view in self.views {
+            for (plugin, version) in &view.plugins {
+                let labels = [
+                    ("service", &*view.name),
+                    ("plugin", plugin),
+                    ("version", version),
+                ];
+                samples.sample(&labels, 1_u64);
+            }
+        }
+        let mut samples = self.text.family(
             "nethost_service_degraded",
             "gauge",
             "Workers on which the service has no instance, because the last ones broke or could not be made. Connections are closed there at once until the next try.",

@@ -161,6 +161,8 @@ pub(super) fn add(total: &mut Value, value: &Value) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::metrics::{
         plugin::{Declaration, Gauges, Table},
@@ -205,6 +207,7 @@ mod tests {
         View {
             name: name.to_owned(),
             most_series,
+            plugins: BTreeSet::new(),
             is_listening: true,
             meters: Vec::new(),
             samples: samples.collect(),

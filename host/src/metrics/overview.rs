@@ -2,7 +2,7 @@
 
 use super::{
     meters::Meters,
-    registry::{Registry, View},
+    registry::{Registry, Sample, View},
     spread::Times,
 };
 
@@ -10,17 +10,8 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overview {
     pub(crate) name: String,
-    pub(crate) connections: usize,
-    /// Accepted, and not connections yet.
-    pub(crate) establishing: usize,
-    /// Datagram sockets.
-    pub(crate) sockets: usize,
-    pub(crate) operations: usize,
-    pub(crate) timers: usize,
-    pub(crate) open_files: usize,
-    pub(crate) instances: usize,
-    /// Bytes of linear memory.
-    pub(crate) memory: usize,
+    /// All workers together; what is by the listener, or the plugin's, is not in it.
+    pub(crate) now: Sample,
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
     pub(crate) received: u64,
@@ -46,14 +37,7 @@ impl Overview {
             ..Self::default()
         };
         for (_, sample) in &view.samples {
-            this.connections += sample.connections;
-            this.establishing += sample.establishing;
-            this.sockets += sample.sockets;
-            this.operations += sample.operations;
-            this.timers += sample.timers;
-            this.open_files += sample.open_files;
-            this.instances += sample.instances;
-            this.memory += sample.memory;
+            this.now.add(sample);
         }
         for sample in view.counted() {
             let accepted = sample.accepted.iter().map(|(_, count)| count);

@@ -1,6 +1,7 @@
 //! What there is to tell: the workers, the services on them, and how far each has come.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -15,7 +16,7 @@ use super::{
     plugin::Snapshot,
     retired::{Leaving, Retired},
 };
-use crate::reactor::WorkerHandle;
+use crate::{plugin::Plugin, reactor::WorkerHandle};
 
 /// Everything that can be scraped, and asked about health. Belongs to a [`Host`](crate::service::Host).
 pub struct Registry {
@@ -56,6 +57,7 @@ pub(crate) struct Entry {
     pub(super) name: String,
     /// How many series its plugin's metrics may have, on all workers together.
     pub(super) most_series: usize,
+    plugin: CurrentPlugin,
     /// By the worker.
     pub(super) meters: Vec<(usize, Arc<Meters>)>,
     phase: Mutex<(Phase, Vec<Arc<str>>)>,
@@ -88,6 +90,23 @@ pub(crate) struct Sample {
     pub(crate) plugin: Snapshot,
 }
 
+impl Sample {
+    /// Adds another worker's, but for what is by the listener and what is the plugin's.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.establishing += other.establishing;
+        self.sockets += other.sockets;
+        self.operations += other.operations;
+        self.timers += other.timers;
+        self.open_files += other.open_files;
+        self.instances += other.instances;
+        self.memory += other.memory;
+    }
+}
+
+/// What new connections of a service get, which a swap changes. None if the service is native.
+pub(crate) type CurrentPlugin = Arc<Mutex<Option<Arc<Plugin>>>>;
+
 /// Looks at all services of the worker that it is called on, by their keys.
 pub(crate) type Sampler = fn() -> Samples;
 
@@ -113,6 +132,8 @@ struct Told {
 pub(super) struct View {
     pub(super) name: String,
     pub(super) most_series: usize,
+    /// Name and version of its plugin; of several, if some of them drain.
+    pub(super) plugins: BTreeSet<(String, String)>,
     pub(super) is_listening: bool,
     pub(super) meters: Vec<Arc<Meters>>,
     /// By the worker.
@@ -133,6 +154,12 @@ impl View {
 impl Entry {
     fn phase(&self) -> Phase {
         lock(&self.phase).0
+    }
+
+    fn plugin(&self) -> Option<(String, String)> {
+        let plugin = lock(&self.plugin).clone()?;
+        let version = plugin.manifest.version.clone();
+        Some((plugin.manifest.name.clone(), version.unwrap_or_default()))
     }
 
     fn state(&self) -> State {
@@ -182,12 +209,14 @@ impl Registry {
         key: usize,
         name: &str,
         most_series: usize,
+        plugin: CurrentPlugin,
         workers: impl Iterator<Item = usize>,
     ) -> Registration {
         let entry = Arc::new(Entry {
             key,
             name: name.to_owned(),
             most_series,
+            plugin,
             meters: workers.map(|worker| (worker, Arc::default())).collect(),
             phase: Mutex::new((Phase::Starting, Vec::new())),
             last: Mutex::default(),
@@ -290,9 +319,11 @@ impl Registry {
             let samples = entry.meters.iter().filter_map(of_worker);
             let is_listening = entry.phase() == Phase::Serving;
             let meters = entry.meters.iter().map(|(_, meters)| meters.clone());
+            let plugins = entry.plugin();
             if let Some(view) = views.iter_mut().find(|view| view.name == entry.name) {
                 view.samples.extend(samples);
                 view.meters.extend(meters);
+                view.plugins.extend(plugins);
                 view.is_listening |= is_listening;
             } else {
                 let retired = lock(&self.retired).of(&entry.name);
@@ -300,6 +331,7 @@ impl Registry {
                 views.push(View {
                     name: entry.name.clone(),
                     most_series: entry.most_series,
+                    plugins: plugins.into_iter().collect(),
                     is_listening,
                     meters: meters.chain(counted).collect(),
                     samples: samples.collect(),
@@ -431,7 +463,7 @@ mod tests {
     }
 
     fn register(registry: &Arc<Registry>, key: usize) -> Registration {
-        registry.register(key, "echo", 2, 0..2)
+        registry.register(key, "echo", 2, CurrentPlugin::default(), 0..2)
     }
 
     fn serve(registration: &Registration) {
@@ -477,7 +509,7 @@ mod tests {
         let second = register(&registry, 1);
         assert_eq!(registry.readiness().0, Readiness::Ready);
         // Of another name it does.
-        let other = registry.register(2, "irc", 2, 0..2);
+        let other = registry.register(2, "irc", 2, CurrentPlugin::default(), 0..2);
         assert_eq!(registry.readiness().0, Readiness::Unready);
         drop(other);
         first.drains();

@@ -217,26 +217,9 @@ impl Server {
                 live.follow();
                 live.made.note_swap(origin);
             }
-            let Swapped {
-                from,
-                to,
-                policy,
-                sessions,
-                refused,
-                left_behind,
-                state_bytes,
-                pause,
-            } = swapped;
             api::Swapped {
                 service: name.clone(),
-                from,
-                to,
-                policy,
-                sessions,
-                refused,
-                left_behind,
-                state_bytes,
-                pause: pause.as_secs_f64(),
+                swapped,
             }
         });
         if let Err(refusal) = &result {

@@ -47,6 +47,7 @@ use crate::{
     endpoint::{Endpoint, UnixName},
     engine::Engine,
     files::FileMode,
+    http::Answering,
     manifest::Isolation,
     memory,
     metrics::{self, registry::Phase},
@@ -567,7 +568,7 @@ impl Server {
     fn answer_admin(
         &self,
         bound: Option<listen::Bound>,
-    ) -> anyhow::Result<Option<(listen::Answering, Option<Watch>)>> {
+    ) -> anyhow::Result<Option<(Answering, Option<Watch>)>> {
         let Some(bound) = bound else {
             return Ok(None);
         };

@@ -1,5 +1,7 @@
 //! Services: a plugin with its listeners, grants, limits and config, from start to stop.
 
+mod admitting;
+
 mod alone;
 
 mod backoff;
@@ -282,6 +284,7 @@ impl Host {
             id.0,
             &program.service,
             program.limits.metric_series,
+            swapping.plugin.clone(),
             workers.keys().copied(),
         );
         let predecessors: Vec<_> = predecessors.iter().map(|it| &it.listening).collect();

@@ -16,7 +16,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::{Mutex as Turn, mpsc as queue, oneshot, watch};
 
@@ -26,7 +26,10 @@ use super::{
     pool::Admission,
     slot::Slot,
 };
-use crate::{instance::StartError, manifest::Isolation, plugin::Plugin, reactor::WorkerHandle};
+use crate::{
+    instance::StartError, manifest::Isolation, metrics::registry::CurrentPlugin, plugin::Plugin,
+    reactor::WorkerHandle,
+};
 
 /// What becomes of the connections that are open when the plugin is swapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
@@ -60,7 +63,7 @@ impl Default for SwapOptions {
 }
 
 /// What a swap did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Swapped {
     /// The version that was replaced, as its manifest has it.
     pub from: String,
@@ -76,13 +79,27 @@ pub struct Swapped {
     pub left_behind: usize,
     /// Bytes of state that moved.
     pub state_bytes: u64,
-    /// The longest time that a worker stood still.
-    #[serde(serialize_with = "seconds")]
+    /// The longest time that a worker stood still; as JSON in seconds.
+    #[serde(with = "seconds")]
     pub pause: Duration,
 }
 
-fn seconds<S: Serializer>(pause: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(pause.as_secs_f64())
+mod seconds {
+    use super::{Deserialize, Duration};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        time: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(time.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
 }
 
 /// Why a swap did not happen; the old version goes on.
@@ -143,7 +160,7 @@ pub(super) struct Swapping {
     /// One swap at a time, and none while the service ends.
     pub(super) alone: Turn<()>,
     /// What new connections get, as it was given: with isolation `connection` it was compiled again. None if the service is native.
-    plugin: Mutex<Option<Arc<Plugin>>>,
+    pub(super) plugin: CurrentPlugin,
     /// Whether the service ends.
     stopping: watch::Receiver<bool>,
 }
@@ -156,7 +173,7 @@ impl Swapping {
         };
         Arc::new(Self {
             alone: Turn::default(),
-            plugin: Mutex::new(plugin),
+            plugin: Arc::new(Mutex::new(plugin)),
             stopping,
         })
     }
@@ -250,18 +267,27 @@ impl Movers {
         let swapped = self.swap(plugin, config, options).await;
         let service = &*self.limits.service;
         match &swapped {
-            Ok(swapped) => tracing::info!(
-                service,
-                from = swapped.from,
-                to = swapped.to,
-                policy = ?swapped.policy,
-                moved = swapped.sessions,
-                refused = swapped.refused,
-                left_behind = swapped.left_behind,
-                state_bytes = swapped.state_bytes,
-                pause = ?swapped.pause,
-                "swapped"
-            ),
+            Ok(swapped) => {
+                tracing::info!(
+                    service,
+                    from = swapped.from,
+                    to = swapped.to,
+                    policy = ?swapped.policy,
+                    moved = swapped.sessions,
+                    refused = swapped.refused,
+                    left_behind = swapped.left_behind,
+                    state_bytes = swapped.state_bytes,
+                    pause = ?swapped.pause,
+                    "swapped"
+                );
+                if swapped.policy != options.policy {
+                    tracing::warn!(
+                        service,
+                        from = swapped.from,
+                        "the version of before exports no `swap-handler`, so nothing could move: its connections finish on it, as with the policy drain"
+                    );
+                }
+            }
             Err(error) => {
                 let error = crate::chain(error);
                 tracing::error!(service, to, error, "not swapped; the old version goes on");

@@ -286,7 +286,8 @@ fn failed(error: rustls::Error) -> io::Error {
     failure_of(error.to_string())
 }
 
-fn failure_of(message: String) -> io::Error {
+/// Makes an error of TLS, and not of the network.
+pub(crate) fn failure_of(message: String) -> io::Error {
     io::Error::other(Failure(message))
 }
 

@@ -64,6 +64,48 @@ fn an_open_connection_goes_on_with_the_next_version_and_its_state() {
 }
 
 #[test]
+fn the_metrics_tell_what_a_swap_did() {
+    let running = echo();
+    let mut clients: Vec<Client> = (0..3).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        says(client, "abc", "abc");
+    }
+    let before = running.scrape();
+    let info = |plugin: &str, version: &str| {
+        format!(r#"nethost_service_info{{service="test",plugin="{plugin}",version="{version}"}}"#)
+    };
+    before.has(&[(&info("echo", "0.1.0"), 1.0)]);
+    let swapped = running.swap(&guest("echo-next"), &next("")).unwrap();
+    let after = running.scrape();
+    after.has(&[
+        (&info("echo-next", "0.2.0"), 1.0),
+        (
+            r#"nethost_swap_sessions_total{service="test",result="moved"}"#,
+            3.0,
+        ),
+        (
+            r#"nethost_swap_sessions_total{service="test",result="left behind"}"#,
+            0.0,
+        ),
+        (
+            r#"nethost_swap_sessions_total{service="test",result="refused"}"#,
+            0.0,
+        ),
+        (
+            r#"nethost_swap_state_bytes_total{service="test"}"#,
+            swapped.state_bytes as f64,
+        ),
+    ]);
+    assert_eq!(after.value(&info("echo", "0.1.0")), None);
+    let pause = after.value(r#"nethost_swap_pause_seconds_total{service="test"}"#);
+    // The metrics count the way out of it, too.
+    assert!(
+        pause.unwrap() >= swapped.pause.as_secs_f64(),
+        "{pause:?} {swapped:?}"
+    );
+}
+
+#[test]
 fn a_format_that_both_have_is_taken_the_new_versions_best_first() {
     let running = Running::start(&guest("echo-next"), &next(""), Isolation::Service, 1);
     let mut client = running.connect();

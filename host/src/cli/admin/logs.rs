@@ -1,7 +1,10 @@
 //! `nethost logs`.
 
 use super::{At, answered, block_on, say, table::plain};
-use crate::admin::{api::LogLine, client::encoded};
+use crate::admin::{
+    api::LogLine,
+    client::{ClientError, encoded},
+};
 
 /// Show what a host has logged last, of one service or of all
 ///
@@ -39,10 +42,18 @@ impl Logs {
         }
         block_on(&self.at, async |client| {
             let mut lines = answered(client.lines(&path)).await?;
-            while let Some(line) = answered(lines.next::<LogLine>()).await? {
-                say(&self.written(&line)?)?;
+            loop {
+                match lines.next::<LogLine>().await {
+                    // The host has ended.
+                    Err(ClientError::Cut { .. }) if self.follow => return Ok(()),
+                    Ok(None) => return Ok(()),
+                    line => {
+                        if let Some(line) = answered(async { line }).await? {
+                            say(&self.written(&line)?)?;
+                        }
+                    }
+                }
             }
-            Ok(())
         })
     }
 

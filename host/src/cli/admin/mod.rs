@@ -24,6 +24,7 @@ use std::{
 use anyhow::{Context as _, bail};
 pub(super) use connections::{Connections, Kick};
 pub(super) use control::{Drain, Reload, Start, Stop};
+use hyper::StatusCode;
 pub(super) use logs::Logs;
 pub(super) use ps::Ps;
 use serde::Serialize;
@@ -120,6 +121,12 @@ async fn answered<T>(answer: impl Future<Output = Result<T, ClientError>>) -> an
         }
         ClientError::Unreachable { .. } => Some(
             "start one (`nethost run` has a socket at $XDG_RUNTIME_DIR/nethost.sock, `nethost serve` where `admin` of [host] says), or say with --admin where it is",
+        ),
+        ClientError::Untrusted { .. } => Some(
+            "its certificate has to be for that name, and from whom the system or --admin-ca FILE trusts",
+        ),
+        ClientError::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED => Some(
+            "say with --admin-token FILE, or in NETHOST_ADMIN_TOKEN, the one that the host has",
         ),
         _ => None,
     };

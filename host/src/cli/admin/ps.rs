@@ -2,14 +2,15 @@
 
 use super::{
     At, answered, block_on, print_json,
-    table::{self, Align, age, bytes, count, nanoseconds, plain},
+    table::{self, Align, age, count, nanoseconds, plain, size},
 };
 use crate::admin::api::{Service, Services, State};
 
 /// List the services of a host that runs
 ///
 /// What is counted is since the service was started; a swap and a restart by SIGHUP take no count back. P50 and P99 are times of calls into the plugin.
-/// MEM is the linear memory of all instances. A version with a star is not the one in the service's file: it was swapped in.
+/// MEM is the linear memory of all instances. A version with a star is not the one in the service's file: it was swapped in, or the file's broke on probation. Bytes are in
+/// K, M and G of 1024. A plugin that is not named as its service is named last.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -42,22 +43,28 @@ impl Ps {
 }
 
 fn row(service: &Service) -> Vec<String> {
-    let detail = service.detail.as_deref().map(plain);
-    let listeners = service.listeners.join(" ");
+    let mut more = Vec::new();
+    if service.plugin != service.name {
+        more.push(format!("plugin {}", plain(&service.plugin)));
+    }
+    match &service.detail {
+        Some(detail) => more.push(plain(detail)),
+        None => more.extend(service.listeners.iter().cloned()),
+    }
     vec![
-        service.name.clone(),
+        plain(&service.name),
         state(service.state).to_owned(),
         version(service),
         service.instances.to_string(),
         service.connections.to_string(),
-        bytes(service.received),
-        bytes(service.sent),
+        size(service.received),
+        size(service.sent),
         count(service.calls),
         nanoseconds(service.p50_ns),
         nanoseconds(service.p99_ns),
-        bytes(u64::try_from(service.memory).unwrap_or(u64::MAX)),
+        size(u64::try_from(service.memory).unwrap_or(u64::MAX)),
         service.traps.to_string(),
-        detail.unwrap_or(listeners),
+        more.join(" "),
     ]
 }
 
@@ -72,15 +79,11 @@ pub(super) fn state(state: State) -> &'static str {
     }
 }
 
-/// Returns a plugin's name, if it is not the service's, and its version.
+/// Returns a plugin's version, with a star if it is not the one in the service's file.
 pub(super) fn version(service: &Service) -> String {
     let version = service.version.as_deref().unwrap_or("-");
     let star = if service.swapped { "*" } else { "" };
-    if service.plugin == service.name {
-        format!("{version}{star}")
-    } else {
-        format!("{} {version}{star}", service.plugin)
-    }
+    plain(&format!("{version}{star}"))
 }
 
 const COLUMNS: &[(&str, Align)] = &[

@@ -1,6 +1,10 @@
 //! `nethost swap`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use hyper::Method;
@@ -8,12 +12,12 @@ use hyper::Method;
 use super::{At, answered, block_on, counted, print_json, say, table};
 use crate::{
     admin::{
-        api::Swapped,
+        api,
         client::{encoded, of_service, shown},
     },
     cli::run::duration,
     inspect,
-    service::Policy,
+    service::{Policy, Swapped},
 };
 
 /// Swap a service's plugin for another version, under its open connections
@@ -22,6 +26,9 @@ use crate::{
 /// goes wrong, the old version goes on as if nothing had been tried, and this says why. Only if the old version itself traps or takes too long while it saves, that instance ends with its
 /// connections, as with any trap, for their state was in it; a fresh one of the old version takes new connections, and `--policy drain` and `close` ask for no state. If the new version traps soon after, the host goes back to the old one with
 /// the state taken at the swap: sessions without an event since then go on, the others are closed.
+///
+/// A version that exports no `swap-handler` has no state to give: its connections finish on it, as with `--policy drain`, and a warning says so. Two versions that have one, and no state format in
+/// common, are not swapped unless the policy is drain or close.
 ///
 /// The file is sent to the host, which needs no access to it. What was swapped in stays until the host is started again, or the file that the service was started from
 /// changes and is taken up (SIGHUP, `nethost reload`, --watch).
@@ -69,20 +76,33 @@ impl Swap {
                 encoded(&shown(&self.plugin))
             ),
         );
-        let swapped: Swapped = block_on(&self.at, async |client| {
+        let swapped: api::Swapped = block_on(&self.at, async |client| {
             answered(client.ask(Method::POST, &path, component)).await
         })
         .with_context(|| format!("{} is not swapped", self.service))?;
+        if let Some(warning) = self.warning(&swapped.swapped) {
+            // Standard output has one line, or one JSON object. There is nobody to tell if standard error is gone.
+            let _told = writeln!(io::stderr(), "nethost: warning: {warning}");
+        }
         if self.json {
             return print_json(&swapped);
         }
-        say(&told(&swapped))
+        say(&told(&swapped.service, &swapped.swapped))
+    }
+
+    /// Says that it was not done as asked, if so.
+    fn warning(&self, swapped: &Swapped) -> Option<String> {
+        (self.policy == Policy::Migrate && swapped.policy != Policy::Migrate).then(|| {
+            format!(
+                "nothing could move, for version {} exports no `swap-handler`: it was drained, as with --policy drain",
+                swapped.from
+            )
+        })
     }
 }
 
-fn told(swapped: &Swapped) -> String {
+fn told(service: &str, swapped: &Swapped) -> String {
     let Swapped {
-        service,
         from,
         to,
         policy,
@@ -97,7 +117,7 @@ fn told(swapped: &Swapped) -> String {
         line += &format!(" from {from} to {to}");
     }
     line += ": ";
-    let pause = format!("{:.1} ms of pause", pause * 1e3);
+    let pause = format!("{:.1} ms of pause", pause.as_secs_f64() * 1e3);
     match policy {
         Policy::Migrate => {
             line += &format!("{} moved", counted(*sessions, "session"));
@@ -127,7 +147,6 @@ mod tests {
     #[test]
     fn what_a_swap_did_is_one_line() {
         let mut swapped = Swapped {
-            service: "irc".to_owned(),
             from: "1.0.0".to_owned(),
             to: "2.0.0".to_owned(),
             policy: Policy::Migrate,
@@ -135,20 +154,23 @@ mod tests {
             refused: 0,
             left_behind: 0,
             state_bytes: 2048,
-            pause: 0.001_25,
+            pause: Duration::from_micros(1_250),
         };
         assert_eq!(
-            told(&swapped),
+            told("irc", &swapped),
             "swapped irc from 1.0.0 to 2.0.0: 1 session moved, 2.0 KiB of state, 1.2 ms of pause"
         );
         (swapped.sessions, swapped.refused, swapped.left_behind) = (0, 2, 3);
         assert!(
-            told(&swapped)
+            told("irc", &swapped)
                 .contains("0 sessions moved, 2 refused to and end, 3 busy and to follow, ")
         );
         swapped.policy = Policy::Drain;
-        assert!(told(&swapped).contains(": 3 connections left on the old version until they end"));
+        assert!(
+            told("irc", &swapped)
+                .contains(": 3 connections left on the old version until they end")
+        );
         swapped.policy = Policy::Close;
-        assert!(told(&swapped).contains(": 2 connections closed, "));
+        assert!(told("irc", &swapped).contains(": 2 connections closed, "));
     }
 }

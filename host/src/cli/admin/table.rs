@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use terminal_size::{Width, terminal_size};
 use unicode_width::UnicodeWidthStr as _;
 
 /// How a column stands.
@@ -14,15 +15,23 @@ pub(super) enum Align {
     Right,
 }
 
-/// Prints rows under a header, aligned; the last column is as long as it is. A row that is wider than the terminal is left to it.
+/// Prints rows under a header, aligned; the last column is as long as it is. On a terminal where that does not fit, the columns stand closer, and what is still too much of a
+/// row follows below it.
 pub(super) fn print(columns: &[(&str, Align)], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let width = is_for_people().then(terminal_size).flatten();
+    let width = width.map(|(Width(width), _)| usize::from(width));
     io::stdout()
         .lock()
-        .write_all(written(columns, rows).as_bytes())?;
+        .write_all(written(columns, rows, width).as_bytes())?;
     Ok(())
 }
 
-fn written(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
+/// As [`print`], within so many columns.
+pub(super) fn written(
+    columns: &[(&str, Align)],
+    rows: &[Vec<String>],
+    within: Option<usize>,
+) -> String {
     let header: Vec<String> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
     let all = || std::iter::once(&header).chain(rows);
     let widths: Vec<_> = (0..columns.len())
@@ -31,21 +40,58 @@ fn written(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
             cells.map(|cell| cell.width()).max().unwrap_or(0)
         })
         .collect();
-    let mut text = String::new();
-    for row in all() {
-        let mut line = String::new();
-        for ((cell, width), (_, align)) in row.iter().zip(&widths).zip(columns) {
-            let space = " ".repeat(width.saturating_sub(cell.width()));
+    let aligned = |row: &[String], space: &str| {
+        let cells = row.iter().zip(&widths).zip(columns);
+        let cells = cells.map(|((cell, width), (_, align))| {
+            let rest = " ".repeat(width.saturating_sub(cell.width()));
             match align {
-                Align::Left => line.extend([cell, space.as_str()]),
-                Align::Right => line.extend([space.as_str(), cell]),
+                Align::Left => format!("{cell}{rest}"),
+                Align::Right => format!("{rest}{cell}"),
             }
-            line.push_str("  ");
+        });
+        let line = cells.collect::<Vec<_>>().join(space);
+        line.trim_end().to_owned()
+    };
+    let is_too_wide = |line: &String| within.is_some_and(|within| line.width() > within);
+    let whole: Vec<_> = all().map(|row| aligned(row, "  ")).collect();
+    if !whole.iter().any(is_too_wide) {
+        return whole.iter().map(|line| format!("{line}\n")).collect();
+    }
+    let within = within.unwrap_or(usize::MAX);
+    // The last column is the first to go below.
+    let mut most = columns.len().saturating_sub(1);
+    while most > 1 && widths.iter().take(most).sum::<usize>() + most - 1 > within {
+        most -= 1;
+    }
+    let above = header.iter().take(most).cloned();
+    let mut text = aligned(&above.collect::<Vec<_>>(), " ") + "\n";
+    for row in rows {
+        let (above, below) = row.split_at(most.min(row.len()));
+        text += &(aligned(above, " ") + "\n");
+        let named = below.iter().zip(columns.iter().skip(most));
+        let named = named.filter(|(cell, _)| !cell.is_empty());
+        let named = named.map(|(cell, (name, _))| format!("{name} {cell}").trim_start().to_owned());
+        for line in wrapped(&named.collect::<Vec<_>>().join("  "), within) {
+            text += &format!("  {}\n", line.trim_end());
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
     }
     text
+}
+
+/// Breaks a text between its words, so that its lines and two columns before them fit where they can.
+fn wrapped(text: &str, within: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() + 2 <= within => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.retain(|line| !line.trim().is_empty());
+    lines
 }
 
 /// Returns whether a person reads the output.
@@ -87,11 +133,11 @@ fn scaled(number: u64, step: u64, units: &[&str]) -> String {
     format!("{whole}.{tenth}{unit}")
 }
 
-/// A time of a call: `250 ns`, `1.2 µs`, `34 ms`; a dash if there is none.
+/// A time of a call: `250ns`, `1.2µs`, `34.0ms`; a dash if there is none.
 pub(super) fn nanoseconds(time: Option<u64>) -> String {
     match time {
         None => "-".to_owned(),
-        Some(time) => scaled(time, 1000, &[" ns", " µs", " ms", " s"]),
+        Some(time) => scaled(time, 1000, &["ns", "µs", "ms", "s"]),
     }
 }
 
@@ -138,10 +184,10 @@ mod tests {
         }
         for (time, expected) in [
             (None, "-"),
-            (Some(250), "250 ns"),
-            (Some(1_250), "1.2 µs"),
-            (Some(34_000_000), "34.0 ms"),
-            (Some(2_000_000_000), "2.0 s"),
+            (Some(250), "250ns"),
+            (Some(1_250), "1.2µs"),
+            (Some(34_000_000), "34.0ms"),
+            (Some(2_000_000_000), "2.0s"),
         ] {
             assert_eq!(nanoseconds(time), expected);
         }
@@ -166,9 +212,48 @@ mod tests {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         let rows = [row(["a", "1", "x y"]), row(["längste", "12345", ""])];
         assert_eq!(
-            written(&columns, &rows),
+            written(&columns, &rows, None),
             "NAME         N  REST\na            1  x y\nlängste  12345\n"
         );
+        assert_eq!(
+            written(&columns, &rows, Some(20)),
+            written(&columns, &rows, None)
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_follows_below() {
+        let columns = [
+            ("NAME", Align::Left),
+            ("N", Align::Right),
+            ("M", Align::Right),
+            ("", Align::Left),
+        ];
+        let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
+        let rows = [
+            row(["ann", "12", "345", "tcp://here:1 tcp://there:2"]),
+            row(["bob", "1", "2", ""]),
+        ];
+        for (within, expected) in [
+            (
+                41,
+                "NAME   N    M\nann   12  345  tcp://here:1 tcp://there:2\nbob    1    2\n",
+            ),
+            (
+                30,
+                "NAME  N   M\nann  12 345\n  tcp://here:1 tcp://there:2\nbob   1   2\n",
+            ),
+            (
+                20,
+                "NAME  N   M\nann  12 345\n  tcp://here:1\n  tcp://there:2\nbob   1   2\n",
+            ),
+            (
+                10,
+                "NAME  N\nann  12\n  M 345\n  tcp://here:1\n  tcp://there:2\nbob   1\n  M 2\n",
+            ),
+        ] {
+            assert_eq!(written(&columns, &rows, Some(within)), expected, "{within}");
+        }
     }
 
     #[test]

@@ -32,7 +32,8 @@ use crate::{
 #[command(after_help = "\
 Examples:
   nethost top
-  nethost top --once --sort conn | head -3    # for scripts: two looks a second apart, and the end")]
+  nethost top --once --sort conn | head -3    # for scripts: two looks a second apart, and the end
+  nethost top --json | jq -c '.services[] | [.service.name, .calls_per_second]'")]
 pub(crate) struct Top {
     /// How often to look
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = period)]
@@ -46,14 +47,18 @@ pub(crate) struct Top {
     #[arg(long)]
     once: bool,
 
+    /// Print a line of JSON for each look, from the second on, and take no screen
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
     at: At,
 }
 
 impl Top {
     pub(crate) fn execute(self) -> anyhow::Result<()> {
-        if self.once {
-            return self.print_once();
+        if self.once || self.json {
+            return self.print();
         }
         if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
             return Err(Mistake::new(
@@ -71,14 +76,22 @@ impl Top {
         })
     }
 
-    fn print_once(&self) -> anyhow::Result<()> {
+    fn print(&self) -> anyhow::Result<()> {
         block_on(&self.at, async |client| {
             let mut view = View::new(self.sort);
             view.take(look(client).await?, Instant::now());
-            tokio::time::sleep(self.every).await;
-            view.take(look(client).await?, Instant::now());
-            io::stdout().lock().write_all(view.text().as_bytes())?;
-            Ok(())
+            loop {
+                tokio::time::sleep(self.every).await;
+                view.take(look(client).await?, Instant::now());
+                let text = match self.json {
+                    true => view.json()? + "\n",
+                    false => view.text(),
+                };
+                io::stdout().lock().write_all(text.as_bytes())?;
+                if self.once {
+                    return Ok(());
+                }
+            }
         })
     }
 

@@ -10,11 +10,12 @@ use ratatui::{
     text::{Line, Text},
     widgets::{Cell, Paragraph, Row, Table},
 };
+use serde::Serialize;
 use tokio::time::Instant;
 
 use super::super::{
     counted, ps,
-    table::{Align, age, bytes, count, nanoseconds, plain, size},
+    table::{self, Align, age, bytes, count, nanoseconds, plain, size},
 };
 use crate::{
     admin::api::{Service, Services, State},
@@ -49,14 +50,20 @@ pub(super) enum Column {
 }
 
 /// A service, and what it did in the last interval.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 struct Entry {
     service: Service,
     /// Each a second; none at the first look.
+    #[serde(rename = "received_per_second")]
     received: Option<u64>,
+    #[serde(rename = "sent_per_second")]
     sent: Option<u64>,
+    #[serde(rename = "calls_per_second")]
     calls: Option<u64>,
+    /// Of the calls since the look before.
+    #[serde(rename = "p50_ns")]
     p50: Option<u64>,
+    #[serde(rename = "p99_ns")]
     p99: Option<u64>,
 }
 
@@ -218,31 +225,32 @@ impl View {
 
     /// Writes the table for a script: a line for each service, under a header.
     pub(super) fn text(&self) -> String {
-        let mut lines = vec![self.summary()];
-        let names: Vec<_> = COLUMNS
+        let columns: Vec<_> = COLUMNS
             .iter()
-            .map(|(_, name, ..)| (*name).to_owned())
+            .map(|(_, name, align, _)| (*name, *align))
             .collect();
         let rows = self.entries.iter().map(|entry| {
             let cells = COLUMNS.iter().map(|(column, ..)| entry.cell(*column));
-            cells.collect::<Vec<_>>()
+            cells.collect()
         });
-        let all: Vec<_> = std::iter::once(names).chain(rows).collect();
-        for row in &all {
-            let cells = row.iter().zip(COLUMNS).enumerate();
-            let cells = cells.map(|(place, (cell, (_, _, align, _)))| {
-                let widths = all.iter().filter_map(|row| row.get(place));
-                let width = widths.map(|cell| cell.chars().count()).max().unwrap_or(0);
-                match align {
-                    Align::Left => format!("{cell:<width$}"),
-                    Align::Right => format!("{cell:>width$}"),
-                }
-            });
-            let line = cells.collect::<Vec<_>>().join("  ");
-            lines.push(line.trim_end().to_owned());
-        }
-        lines.join("\n") + "\n"
+        let rows: Vec<_> = rows.collect();
+        self.summary() + "\n" + &table::written(&columns, &rows, None)
     }
+
+    /// Writes what the last look found as one line of JSON.
+    pub(super) fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&Told {
+            services: &self.entries,
+            uptime: self.uptime,
+        })
+    }
+}
+
+/// What a program is told of a look.
+#[derive(Serialize)]
+struct Told<'a> {
+    services: &'a [Entry],
+    uptime: f64,
 }
 
 impl Entry {
@@ -272,11 +280,7 @@ impl Entry {
         match column {
             Column::Service => plain(&self.service.name),
             Column::State => ps::state(self.service.state).to_owned(),
-            Column::Version => {
-                let version = self.service.version.as_deref().unwrap_or("-");
-                let star = if self.service.swapped { "*" } else { "" };
-                plain(&format!("{version}{star}"))
-            }
+            Column::Version => ps::version(&self.service),
             Column::Conn => self.service.connections.to_string(),
             Column::In => rate(self.received, size),
             Column::Out => rate(self.sent, size),

@@ -1,4 +1,4 @@
-//! What hyper wants of a stream and of a body, over the host's own transports.
+//! What hyper wants of a stream, over the host's own transports.
 
 use std::{
     future::Future,
@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use hyper::body::{Body, Bytes, Frame};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::mpsc,
     time::{Instant, Sleep},
 };
 
@@ -19,7 +17,7 @@ use crate::transport::Transport;
 
 /// A transport that hyper reads and writes. A write that the peer does not take in time fails.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     transport: Transport,
     /// Runs while a write waits.
     stuck: Pin<Box<Sleep>>,
@@ -27,7 +25,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(transport: Transport) -> Self {
+    pub(crate) fn new(transport: Transport) -> Self {
         Self {
             transport,
             stuck: Box::pin(tokio::time::sleep(WRITE_TIME)),
@@ -83,47 +81,6 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = self.transport.poll_shutdown_write(cx);
         self.watched(cx, shut)
-    }
-}
-
-/// A body: whole, or as it comes.
-#[derive(Debug)]
-pub(super) enum Content {
-    Whole(Option<Bytes>),
-    Coming(mpsc::Receiver<Bytes>),
-}
-
-impl Body for Content {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut *self {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Coming(bytes) => {
-                let next = bytes.poll_recv(cx);
-                next.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-            }
-        }
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        match self {
-            Self::Whole(bytes) => {
-                let length = bytes.as_ref().map_or(0, Bytes::len);
-                hyper::body::SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
-            }
-            Self::Coming(_) => hyper::body::SizeHint::default(),
-        }
-    }
-}
-
-impl Content {
-    pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole(Some(bytes.into()))
     }
 }
 
