@@ -30,16 +30,37 @@ pub(crate) struct Options {
     /// Names of the zones
     #[arg(long, value_delimiter = ',', default_values_t = [1000, 100_000])]
     names: Vec<usize>,
+    /// What to measure
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Udp, Part::Tcp, Part::Latency, Part::Load])]
+    parts: Vec<Part>,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Queries a second over UDP
+    Udp,
+    /// Queries a second over TCP
+    Tcp,
+    /// p99 over UDP; it needs the rates over UDP, which are measured too
+    Latency,
+    /// How long the largest zone takes to load; it needs a smaller zone, too
+    Load,
+}
+
+impl Options {
+    fn has(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
 }
 
 #[derive(Debug, serde::Serialize)]
 struct Report {
     zones: Vec<Zone>,
     /// Seconds that the largest zone takes to load, less those of the smallest: nethost, Knot, NSD.
-    load: [Rounds; 3],
+    load: Option<[Rounds; 3]>,
     /// MiB of memory with the largest zone (PSS of all processes): nethost, Knot, NSD.
     memory: [f64; 3],
 }
@@ -49,16 +70,35 @@ struct Report {
 struct Zone {
     names: usize,
     /// Queries a second: nethost, Knot, NSD.
-    udp: [Rounds; 3],
-    /// nethost by Knot and by NSD, round by round.
-    udp_ratio: [Rounds; 2],
-    tcp: [Rounds; 3],
-    tcp_ratio: [Rounds; 2],
-    /// Milliseconds at half of the rate of the slower peer.
+    udp: Option<Compared>,
+    tcp: Option<Compared>,
+    /// Queries a second at which the times were taken: half of the rate of the slower peer.
     rate: f64,
-    p99: [Rounds; 3],
+    /// Milliseconds.
+    p99: Option<Compared>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Compared {
+    /// nethost, Knot, NSD.
+    values: [Rounds; 3],
     /// nethost by Knot and by NSD, round by round.
-    p99_ratio: [Rounds; 2],
+    ratios: [Rounds; 2],
+}
+
+impl Compared {
+    fn of(values: &[Vec<f64>; 3]) -> Self {
+        let [ours, knot, nsd] = values;
+        let by = |theirs: &[f64]| {
+            Rounds::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
+        };
+        Self {
+            values: values
+                .each_ref()
+                .map(|values| Rounds::of(values.iter().copied())),
+            ratios: [by(knot), by(nsd)],
+        }
+    }
 }
 
 const SERVER_CORE: usize = 0;
@@ -76,7 +116,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         write_zone(&place.join("bench.test.zone"), *names)?;
         write_queries(&place.join("queries"), *names)?;
         let mut rounds = Vec::new();
-        for _ in 0..LOADS {
+        let loads_wanted = if options.has(Part::Load) { LOADS } else { 0 };
+        if zones.is_empty() {
+            // The first start compiles the plugin.
+            drop(start_nethost(&place)?);
+        }
+        for _ in 0..loads_wanted {
             rounds.push(start_all(&place)?.map(|server| server.loaded.as_secs_f64()));
         }
         loads.push(rounds);
@@ -96,7 +141,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     };
     let report = Report {
         zones,
-        load: [load(0), load(1), load(2)],
+        load: options.has(Part::Load).then(|| [load(0), load(1), load(2)]),
         memory,
     };
     if options.json {
@@ -118,23 +163,26 @@ fn print(report: &Report, options: &Options) {
             println!("    {name:<20}{value}");
         }
     };
-    let ratios = |goal: &str, [knot, nsd]: &[Rounds; 2]| {
-        println!("    nethost / Knot      {knot}\n    nethost / NSD       {nsd}   (goal: {goal})");
+    let compared = |what: &str, goal: &str, compared: &Option<Compared>| {
+        if let Some(Compared { values, ratios }) = compared {
+            let [knot, nsd] = ratios;
+            rows(what, values);
+            println!(
+                "    nethost / Knot      {knot}\n    nethost / NSD       {nsd}   (goal: {goal})"
+            );
+        }
     };
     for zone in &report.zones {
         println!("\n{} names", zone.names);
-        rows("UDP, queries a second", &zone.udp);
-        ratios("1.0 of both", &zone.udp_ratio);
-        rows("TCP, queries a second", &zone.tcp);
-        ratios("1.0 of NSD", &zone.tcp_ratio);
-        rows(
-            &format!("p99 in ms at {:.0} queries a second", zone.rate),
-            &zone.p99,
-        );
-        ratios("at most 1.2", &zone.p99_ratio);
+        compared("UDP, queries a second", "1.0 of both", &zone.udp);
+        compared("TCP, queries a second", "1.0 of NSD", &zone.tcp);
+        let what = format!("p99 in ms at {:.0} queries a second", zone.rate);
+        compared(&what, "at most 1.2", &zone.p99);
     }
-    rows("\nthe largest zone: seconds to load", &report.load);
-    println!("  MiB of memory");
+    if let Some(load) = &report.load {
+        rows("\nthe largest zone: seconds to load", load);
+    }
+    println!("  MiB of memory with the largest zone");
     for (name, value) in NAMES.iter().zip(&report.memory) {
         println!("    {name:<20}{value:.1}");
     }
@@ -160,24 +208,23 @@ fn measure(
         }
         Ok(rates)
     };
-    let udp = rates(&["-c", "16", "-q", "512"])?;
-    let tcp = rates(&["-m", "tcp", "-c", "8", "-q", "256"])?;
-    let summed = |values: &[Vec<f64>; 3]| {
-        values
-            .each_ref()
-            .map(|values| Rounds::of(values.iter().copied()))
-    };
-    let ratios = |[ours, knot, nsd]: &[Vec<f64>; 3]| {
-        let by = |theirs: &[f64]| {
-            Rounds::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
-        };
-        [by(knot), by(nsd)]
-    };
-    let udp_summed = summed(&udp);
-    let [_, knot, nsd] = &udp_summed;
-    let rate = (knot.median.min(nsd.median) / 2.0).floor();
+    let measured = |part: bool, arguments: &[&str]| part.then(|| rates(arguments)).transpose();
+    let wants_p99 = options.has(Part::Latency);
+    let udp = measured(
+        options.has(Part::Udp) || wants_p99,
+        &["-c", "16", "-q", "512"],
+    )?;
+    let tcp = measured(
+        options.has(Part::Tcp),
+        &["-m", "tcp", "-c", "8", "-q", "256"],
+    )?;
+    let udp = udp.as_ref().map(Compared::of);
+    let rate = udp.as_ref().map_or(0.0, |udp| {
+        let [_, knot, nsd] = &udp.values;
+        (knot.median.min(nsd.median) / 2.0).floor()
+    });
     let mut p99 = [const { Vec::new() }; 3];
-    for _ in 0..options.rounds {
+    for _ in 0..if wants_p99 { options.rounds } else { 0 } {
         for (server, p99) in servers.iter().zip(&mut p99) {
             let arguments = ["-v", "-c", "16", "-q", "512", "-Q", &rate.to_string()];
             let said = dnsperf(server, &queries, options.seconds, &arguments)?;
@@ -186,13 +233,10 @@ fn measure(
     }
     Ok(Zone {
         names,
-        udp_ratio: ratios(&udp),
-        udp: udp_summed,
-        tcp_ratio: ratios(&tcp),
-        tcp: summed(&tcp),
+        udp,
+        tcp: tcp.as_ref().map(Compared::of),
         rate,
-        p99_ratio: ratios(&p99),
-        p99: summed(&p99),
+        p99: wants_p99.then(|| Compared::of(&p99)),
     })
 }
 
@@ -202,14 +246,21 @@ fn dnsperf(
     seconds: u32,
     arguments: &[&str],
 ) -> anyhow::Result<String> {
-    let output = Command::new("dnsperf")
+    // Into a file: whoever read a pipe would take time of dnsperf's core.
+    let file = queries.with_extension("said");
+    let status = Command::new("dnsperf")
         .args(["-s", "127.0.0.1", "-p", &server.address.port().to_string()])
         .args(["-l", &seconds.to_string(), "-d"])
         .arg(queries)
         .args(arguments)
-        .output()
+        .stdout(fs::File::create(&file)?)
+        .stderr(Stdio::null())
+        .status()
         .context("starting dnsperf; `cargo xtask bench dns` installs it")?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = fs::read_to_string(&file)?;
+    if !status.success() {
+        bail!("dnsperf failed: {said}");
+    }
     let lost = number_after(&said, "Queries lost:")?;
     let sent = number_after(&said, "Queries sent:")?;
     if lost > sent / 100.0 {
@@ -225,10 +276,14 @@ fn number_after(said: &str, label: &str) -> anyhow::Result<f64> {
     number.with_context(|| format!("dnsperf says nothing about `{label}`:\n{said}"))
 }
 
-/// The 99th percentile of the times that `dnsperf -v` prints last on the line of each answer.
+/// The 99th percentile of the times that `dnsperf -v` prints last on the line of each answer. What was lost took forever.
 fn percentile(said: &str) -> anyhow::Result<f64> {
     let lines = said.lines().filter(|line| line.starts_with("> "));
-    let times = lines.filter_map(|line| line.split_whitespace().last()?.parse().ok());
+    let time = |line: &str| match line.starts_with("> T ") {
+        true => Some(f64::INFINITY),
+        false => line.split_whitespace().last()?.parse().ok(),
+    };
+    let times = lines.filter_map(time);
     let mut times: Vec<f64> = times.collect();
     times.sort_by(f64::total_cmp);
     let time = times.get(times.len() * 99 / 100);

@@ -149,6 +149,10 @@ pub(crate) fn prepare_with(
     let settings = manifest.settings(&config.settings);
     let settings = settings.map_err(|wrong| faults.extend(wrong.into_iter().map(setting_fault)));
     let opened = open(config, &service, Some(manifest), effort, &mut faults);
+    let lacking = settings
+        .as_ref()
+        .map(|settings| lacking(manifest, settings, &opened.grants));
+    let lacking = lacking.unwrap_or_default();
     let settings = settings.map(|settings| serde_json::Value::Object(settings).to_string());
     if let Ok(settings) = &settings {
         faults.extend(too_long(settings, config));
@@ -156,7 +160,6 @@ pub(crate) fn prepare_with(
     let (Ok(settings), true) = (settings, faults.is_empty()) else {
         return Err(faults);
     };
-    let lacking = lacking(manifest, &opened.grants);
     Ok(Prepared {
         lacking,
         is_complete: opened.is_complete,
@@ -513,14 +516,25 @@ fn load_tls(settings: &ClientTlsSettings, faults: &mut Vec<Fault>) -> Arc<Client
     })
 }
 
-/// Says what the plugin asks for and was not granted.
-fn lacking(manifest: &Manifest, grants: &Grants) -> Vec<Fault> {
+/// Says what the plugin asks for and was not granted. What only some keys need is not missed if none of them says anything.
+fn lacking(
+    manifest: &Manifest,
+    settings: &serde_json::Map<String, serde_json::Value>,
+    grants: &Grants,
+) -> Vec<Fault> {
     let mut lacking = Vec::new();
     let mut add = |what: &str, why: &str, flag: &str, key: &str| {
         let message = format!("not granted: {what} ({why})");
         lacking.push(Fault::mended(Part::Service, message, flag, key));
     };
-    for (grant, why) in &manifest.grants {
+    let is_needed = |grant: &str| {
+        let keys = manifest.config.iter();
+        let mut keys = keys
+            .filter(|(_, key)| key.needs.as_deref() == Some(grant))
+            .peekable();
+        keys.peek().is_none() || keys.any(|(name, key)| settings.get(name) != key.default.as_ref())
+    };
+    for (grant, why) in manifest.grants.iter().filter(|(grant, _)| is_needed(grant)) {
         match grant.as_str() {
             "connect" if grants.connect.is_empty() => add(
                 "connect",

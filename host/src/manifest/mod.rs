@@ -27,6 +27,7 @@
 //! type = "string"                   # string, integer, boolean, duration, list
 //! default = "ExampleNet"            # without one the operator has to set it
 //! description = "The name of the network"
+//! needs = "connect"                 # the grant is for this key: nobody misses it who does not set the key
 //! ```
 
 use std::{collections::BTreeMap, fmt};
@@ -233,6 +234,9 @@ pub struct ConfigKey {
     pub default: Option<Value>,
     /// One line for people.
     pub description: String,
+    /// The grant that the plugin asks for because of this key only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs: Option<String>,
 }
 
 /// The type of a config key's value.
@@ -514,6 +518,7 @@ struct RawConfigKey {
     kind: Kind,
     default: Option<toml::Value>,
     description: String,
+    needs: Option<String>,
 }
 
 /// A key of the manifest and what is wrong with it.
@@ -556,6 +561,11 @@ impl RawManifest {
         for (key, raw) in self.config {
             check_name(&format!("config.{key}"), &key)?;
             let declared = raw.check(&key)?;
+            let asked = |needs: &&String| grants.contains_key(*needs);
+            if let Some(needs) = declared.needs.as_ref().filter(|it| !asked(it)) {
+                let reason = format!("`{needs}` is no grant that [grants] asks for");
+                return Err((format!("config.{key}.needs"), reason));
+            }
             config.insert(key, declared);
         }
         Ok(Manifest {
@@ -611,6 +621,7 @@ impl RawConfigKey {
             kind,
             default,
             description,
+            needs,
         } = self;
         check_text(&format!("config.{key}.description"), &description)?;
         let default = default
@@ -625,6 +636,7 @@ impl RawConfigKey {
             kind,
             default,
             description,
+            needs,
         })
     }
 }

@@ -198,6 +198,12 @@ fn a_bad_manifest_is_refused_with_file_key_and_reason() {
             "missing field `description`",
         ),
         (
+            &format!(
+                "{head}[config.a]\ntype = \"string\"\ndescription = \"\"\nneeds = \"connect\"\n"
+            ),
+            "f: `config.a.needs`: `connect` is no grant that [grants] asks for",
+        ),
+        (
             &format!("{head}[config.A]\ntype = \"integer\"\ndescription = \"\"\n"),
             "f: `config.A`: `A` is not a name",
         ),

@@ -238,14 +238,23 @@ impl Dns {
 
 /// The first answer that says something.
 async fn fetch(ask: &Ask, servers: &[SocketAddr]) -> Option<Message> {
+    // Who does not know EDNS may say so (RFC 6891 section 7), and is asked without.
+    let plain = Ask {
+        edns: None,
+        ..ask.clone()
+    };
     for server in servers {
-        let Ok(bytes) = ask.of(*server).await else {
-            continue;
-        };
-        if let Ok(message) = Message::decode(&bytes)
-            && is_useful(&message)
-        {
-            return Some(message);
+        for ask in [ask, &plain] {
+            let bytes = ask.of(*server).await;
+            let Some(message) = bytes.ok().and_then(|bytes| Message::decode(&bytes).ok()) else {
+                break;
+            };
+            if is_useful(&message) {
+                return Some(message);
+            }
+            if !matches!(message.rcode(), Rcode::FORMERR | Rcode::NOTIMP) {
+                break;
+            }
         }
     }
     None

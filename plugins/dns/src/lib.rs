@@ -134,6 +134,7 @@ impl Dns {
 
     fn tell(&mut self) {
         self.metrics.waits = false;
+        self.server.refill();
         while let Some((rtype, rcode, count)) = self.server.poll_tally() {
             let rtype = rtype.and_then(types::RecordType::name).unwrap_or("other");
             let rcode = rcode.name().unwrap_or("other");
@@ -318,7 +319,7 @@ impl DnsStream {
 
 /// Zones, the cache and connections move to the next version. Zones are read again from their files there, and served as they were until that is done.
 impl Swap for DnsStream {
-    const FORMATS: &'static [&'static str] = &["dns/1"];
+    const FORMATS: &'static [&'static str] = &["dns/2"];
 
     fn save(dns: &Dns, _format: &str) -> Result<Vec<u8>, Refusal> {
         if dns.forwarder.is_busy() {

@@ -4,6 +4,8 @@
 //! and "0x20"). A reply counts if it comes from that server to that port with the same number and the same question, letter by letter; others are ignored.
 //! What is cut is asked for again over TCP.
 //!
+//! A plugin that uses it needs a `connect` grant that covers its name servers, over UDP and TCP, and has to export a handler of datagrams: [`NoDatagrams`], if it has none of its own.
+//!
 //! ```no_run
 //! use nethost_dns::{resolver::{MailServers, Resolver}, types::Name};
 //!
@@ -18,16 +20,34 @@
 //! ```
 
 use std::{
+    marker::PhantomData,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use nethost_sdk::{DatagramPeer, Deferred, Stream, random};
+use nethost_sdk::{
+    DatagramContext, DatagramPeer, DatagramProtocol, Datagrams, Deferred, Factory, Origin, Stream,
+    random,
+};
 
 use crate::{
     codec::{EDNS_PAYLOAD, HEADER, Message, Query, RD, TC, question_of},
     types::{Class, Name, Opcode, Rcode, RecordType},
 };
+
+/// The datagrams of a plugin that only asks: `export_plugin!(Mail, datagrams: NoDatagrams<MailFactory>)`. A socket in its configuration is silent.
+#[derive(Debug)]
+pub struct NoDatagrams<F>(PhantomData<F>);
+
+impl<F: Factory> DatagramProtocol for NoDatagrams<F> {
+    type Factory = F;
+
+    fn endpoint_made(_cx: &mut DatagramContext<'_, F>, _origin: Origin) -> Self {
+        Self(PhantomData)
+    }
+
+    fn datagrams_received(&mut self, _cx: &mut DatagramContext<'_, F>, _datagrams: &Datagrams) {}
+}
 
 /// Asks servers that know everything.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use nethost_dns::{
@@ -15,8 +16,10 @@ use nethost_dns::{
     types::{Class, Name, Rcode, RecordType},
 };
 use nethost_tests::{
+    DEADLINE,
     host::{Host, Run},
-    places::{plugin, scratch},
+    metrics::Endpoint,
+    places::{guest, plugin, scratch},
 };
 
 use crate::{
@@ -106,13 +109,11 @@ impl Upstream {
 }
 
 fn add(message: &mut Message, data: [u8; 4]) {
-    let ttl = if message.questions[0]
-        .name
-        .to_string()
-        .to_lowercase()
-        .starts_with("short")
-    {
+    let name = message.questions[0].name.to_string().to_lowercase();
+    let ttl = if name.starts_with("short") {
         1
+    } else if name.starts_with("wanes") {
+        5
     } else {
         300
     };
@@ -125,11 +126,13 @@ fn add(message: &mut Message, data: [u8; 4]) {
     });
 }
 
-/// `nx...` does not exist, `cut...` is for TCP, everything else has an address.
+/// `nx...` does not exist, `cut...` is for TCP, `plain...` for who asks without EDNS, everything else has an address.
 fn answer(question: &Message) -> Message {
     let mut message = Message::query(question.id, question.questions[0], QR | RA | RD);
     let name = message.questions[0].name.to_string().to_lowercase();
-    if name.starts_with("nx") {
+    if name.starts_with("plain") && question.opt().is_some() {
+        message.flags |= Rcode::FORMERR.0;
+    } else if name.starts_with("nx") {
         message.flags |= Rcode::NXDOMAIN.0;
         let mut data = vec![0, 0];
         data.extend(
@@ -242,7 +245,7 @@ fn what_holds_no_more_is_better_than_nothing() {
     let question = desired("short.example.net", RecordType::A);
     assert_eq!(ask(host.address(), &question).answers[0].ttl, 1);
     upstream.silent.store(true, Ordering::SeqCst);
-    let deadline = std::time::Instant::now() + nethost_tests::DEADLINE;
+    let deadline = Instant::now() + DEADLINE;
     loop {
         let answer = ask(host.address(), &question);
         assert_eq!(answer.answers[0].data, [192, 0, 2, 1]);
@@ -255,7 +258,7 @@ fn what_holds_no_more_is_better_than_nothing() {
             assert_eq!(answer.answers[0].ttl, 30);
             break;
         }
-        assert!(std::time::Instant::now() < deadline, "{answer:?}");
+        assert!(Instant::now() < deadline, "{answer:?}");
     }
 }
 
@@ -278,5 +281,159 @@ fn others_are_refused_and_hosts_are_known() {
     let closed = forwarding(&upstream, &[("allow-forwarding", "192.0.2.0/24")]);
     let refused = ask(closed.address(), &desired("www.example.net", RecordType::A));
     assert_eq!((refused.rcode(), upstream.asked()), (Rcode::REFUSED, 0));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_domain_has_servers_of_its_own() {
+    let (everything, corp, lab) = (Upstream::start(), Upstream::start(), Upstream::start());
+    let host = Run::of(plugin("dns"))
+        .listen("udp://127.0.0.1:0")
+        .arguments(["--workers", "1"])
+        .arguments(["--allow-connect", "127.0.0.1:*"])
+        .set("forward", &everything.address.to_string())
+        .set("forward", &format!("corp.example={}", corp.address))
+        .set("forward", &format!("lab.corp.example={}", lab.address))
+        .start();
+    let mut expected = [0; 3];
+    for (name, server) in [
+        ("www.example", 0),
+        ("corp.example", 1),
+        ("a.b.CORP.example", 1),
+        ("notcorp.example", 0),
+        ("x.lab.corp.example", 2),
+        ("lab.corp.example", 2),
+        ("nx.corp.example", 1),
+    ] {
+        ask(host.address(), &desired(name, RecordType::A));
+        expected[server] += 1;
+        let asked = [&everything, &corp, &lab].map(Upstream::asked);
+        assert_eq!(asked, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_passed_over_and_one_without_edns_is_asked_without() {
+    let (silent, other) = (Upstream::start(), Upstream::start());
+    silent.silent.store(true, Ordering::SeqCst);
+    let host = Run::of(plugin("dns"))
+        .listen("udp://127.0.0.1:0")
+        .arguments(["--workers", "1"])
+        .arguments(["--allow-connect", "127.0.0.1:*"])
+        .set("forward", &silent.address.to_string())
+        .set("forward", &other.address.to_string())
+        .start();
+    let answer = ask(host.address(), &desired("plain.example", RecordType::A));
+    assert_eq!(answer.answers[0].data, [192, 0, 2, 1]);
+    let asked = other.asked.lock().unwrap().clone();
+    let edns: Vec<bool> = asked
+        .iter()
+        .map(|(_, message)| message.opt().is_some())
+        .collect();
+    assert_eq!(edns, [true, false]);
+}
+
+#[test]
+fn what_is_about_to_end_is_asked_for_before_it_does() {
+    let upstream = Upstream::start();
+    let host = forwarding(&upstream, &[]);
+    let question = desired("wanes.example.net", RecordType::A);
+    ask(host.address(), &question);
+    // From now on an answer can be from the cache only.
+    upstream.silent.store(true, Ordering::SeqCst);
+    let deadline = Instant::now() + DEADLINE;
+    while upstream.asked() < 2 {
+        let answer = ask(host.address(), &question);
+        assert_eq!(answer.answers[0].data, [192, 0, 2, 1]);
+        // What holds no more would say so.
+        let mut errors = answer.options();
+        assert!(!errors.any(|(code, _)| code == OptionCode::EXTENDED_ERROR));
+        assert!(Instant::now() < deadline, "nobody asked");
+    }
+}
+
+#[test]
+fn questions_are_logged_and_counted_by_type_and_code() {
+    let upstream = Upstream::start();
+    let zones = crate::zones();
+    let directory = format!("zones={}", zones.display());
+    let host = Run::of(plugin("dns"))
+        .listen("udp://127.0.0.1:0")
+        .listen("tcp://127.0.0.1:0")
+        .arguments(["--workers", "1", "--dir", &directory])
+        .arguments(["--metrics", "tcp://127.0.0.1:0"])
+        .arguments(["--allow-connect", &upstream.address.to_string()])
+        .set("forward", &upstream.address.to_string())
+        .set("query-log", "true")
+        .start();
+    let server = host.address_of(0);
+    crate::until_served(server, "example.com");
+    for (name, rtype, rcode) in [
+        ("www.example.com", RecordType::AAAA, Rcode::NOERROR),
+        ("nothere.example.com", RecordType::AAAA, Rcode::NXDOMAIN),
+        ("nothere.example.com", RecordType::MX, Rcode::NXDOMAIN),
+        ("nx.example.net", RecordType::MX, Rcode::NXDOMAIN),
+        ("www.example.com", RecordType(65400), Rcode::NOERROR),
+    ] {
+        assert_eq!(ask(server, &desired(name, rtype)).rcode(), rcode);
+    }
+    crate::ask_over_tcp(
+        host.address_of(1),
+        &[query("www.example.com", RecordType::CAA)],
+    );
+    host.logged(&["query www.example.com. IN AAAA from 127.0.0.1 over UDP"]);
+    host.logged(&["query nx.example.net. IN MX from 127.0.0.1 over UDP"]);
+    host.logged(&["query www.example.com. IN CAA from 127.0.0.1 over TCP"]);
+    let endpoint = Endpoint::of(&host);
+    let count = |rtype: &str, rcode: &str| {
+        format!(r#"dns_queries_total{{service="dns",type="{rtype}",rcode="{rcode}"}}"#)
+    };
+    for (rtype, rcode, value) in [
+        ("AAAA", "NOERROR", 1.0),
+        ("AAAA", "NXDOMAIN", 1.0),
+        ("MX", "NXDOMAIN", 2.0),
+        ("CAA", "NOERROR", 1.0),
+        ("other", "NOERROR", 1.0),
+    ] {
+        endpoint.await_value(&count(rtype, rcode), value);
+    }
+    let scrape = endpoint.await_value(r#"dns_zones{service="dns"}"#, 2.0);
+    scrape.is_clean();
+    drop(host);
+}
+
+#[test]
+fn another_plugin_learns_where_mail_goes() {
+    let folder = scratch("dns-mail");
+    let zone = "$TTL 60\n@ SOA ns root 1 60 60 60 60\n NS ns\nns A 192.0.2.1\n AAAA 2001:db8::1\n\
+                two MX 20 b\ntwo MX 10 a\na A 192.0.2.2\nb A 192.0.2.3\n A 192.0.2.4\nnull MX 0 .\nalias CNAME two\n";
+    std::fs::write(folder.join("example.net.zone"), zone).unwrap();
+    let dns = crate::peers::both_ports(&folder);
+    let server = dns.address_of(0);
+    crate::until_served(server, "example.net");
+    let host = Run::of(guest("resolves"))
+        .listen("tcp://127.0.0.1:0")
+        .arguments(["--allow-connect", &server.to_string()])
+        .set("server", &server.to_string())
+        .start();
+    let mut client = host.connect();
+    for (domain, expected) in [
+        (
+            "two.example.net",
+            "10 a.example.net. 192.0.2.2, 20 b.example.net. 192.0.2.3 192.0.2.4",
+        ),
+        // The same at the end of an alias.
+        (
+            "alias.example.net",
+            "10 a.example.net. 192.0.2.2, 20 b.example.net. 192.0.2.3 192.0.2.4",
+        ),
+        // Without MX records a host takes its mail itself (RFC 5321 section 5.1).
+        ("ns.example.net", "0 ns.example.net. 2001:db8::1 192.0.2.1"),
+        ("null.example.net", "refused"),
+        ("nx.example.net", "error: nx.example.net. does not exist"),
+    ] {
+        client.send(format!("{domain}\n"));
+        client.expect(format!("{expected}\n"));
+    }
     std::fs::remove_dir_all(folder).unwrap();
 }

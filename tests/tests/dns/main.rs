@@ -16,6 +16,8 @@ use std::{
     net::{SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
 };
 
 use nethost_dns::{
@@ -260,37 +262,69 @@ fn changed_zones_are_taken_up_and_broken_ones_are_not() {
 }
 
 #[test]
-fn malformed_packets_cost_no_legitimate_question() {
+fn zones_are_enough_and_forwarding_needs_a_grant() {
     let host = serve(&zones(), &[]);
-    let udp = host.address_of(0);
+    until_served(host.address_of(0), "example.com");
+    assert!(!host.log().contains("not granted"), "{}", host.log());
+    let forwards = serve(&zones(), &[("forward", "127.0.0.1:1")]);
+    forwards.logged(&["not granted: connect (to ask the servers that `forward` names)"]);
+}
+
+#[test]
+fn malformed_packets_at_full_speed_cost_no_legitimate_question() {
+    let host = Run::of(plugin("dns"))
+        .listen("udp://127.0.0.1:0?receive-buffer=4194304")
+        .arguments(["--workers", "1"])
+        .arguments(["--dir", &format!("zones={}", zones().display())])
+        .start();
+    let udp = host.address();
     until_served(udp, "example.com");
-    let flood = UdpSocket::bind("127.0.0.1:0").unwrap();
-    flood.set_nonblocking(true).unwrap();
     let question = query("www.example.com", RecordType::A);
     let bytes = question.encode().unwrap();
-    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut buffer = [0; 4096];
-    let mut seed = 1_u64;
-    for _ in 0..300 {
-        // As many as fit the socket's buffer beside the question; none of their answers is read.
-        for length in 0..100_usize {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            let noise: Vec<u8> = seed.to_le_bytes().repeat(8)[..length % 64].to_vec();
-            let broken = if length % 3 == 0 {
-                &bytes[..length % bytes.len()]
-            } else {
-                &noise
-            };
-            let _ = flood.send_to(broken, udp);
+    let (over, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        // It waits for nothing, and reads no answer.
+        scope.spawn(|| {
+            let flood = UdpSocket::bind("127.0.0.1:0").unwrap();
+            flood.connect(udp).unwrap();
+            let mut seed = 1_u64;
+            while !over.load(Ordering::Relaxed) {
+                for length in 0..100_usize {
+                    seed ^= seed << 13;
+                    seed ^= seed >> 7;
+                    seed ^= seed << 17;
+                    let noise = seed.to_le_bytes().repeat(8);
+                    let broken = match length % 3 {
+                        0 => &bytes[..length % bytes.len()],
+                        _ => &noise[..length % 64],
+                    };
+                    if flood.send(broken).is_ok() {
+                        sent.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(udp).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut buffer = [0; 4096];
+        let mut question = question;
+        for id in 0..QUESTIONS_IN_FLOOD {
+            question.id = id;
+            client.send(&question.encode().unwrap()).unwrap();
+            // None is asked twice.
+            let length = client.recv(&mut buffer);
+            let length = length.unwrap_or_else(|error| {
+                over.store(true, Ordering::Relaxed);
+                panic!("question {id} is lost: {error}")
+            });
+            let answer = Message::decode(&buffer[..length]).unwrap();
+            assert_eq!((answer.id, answer.answers.len()), (id, 2));
         }
-        client.send_to(&bytes, udp).unwrap();
-        let (length, _) = client.recv_from(&mut buffer).unwrap();
-        let answer = Message::decode(&buffer[..length]).unwrap();
-        assert_eq!((answer.id, answer.answers.len()), (4711, 2));
-    }
+        over.store(true, Ordering::Relaxed);
+    });
+    let sent = sent.into_inner();
+    assert!(sent > u64::from(QUESTIONS_IN_FLOOD), "{sent}");
 }
 
 #[test]
@@ -452,3 +486,6 @@ fn read_message(stream: &mut TcpStream) -> Message {
     stream.read_exact(&mut message).unwrap();
     Message::decode(&message).unwrap()
 }
+
+/// Questions, one after the other, while garbage comes as fast as one thread sends it.
+const QUESTIONS_IN_FLOOD: u16 = 5000;

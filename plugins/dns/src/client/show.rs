@@ -169,17 +169,20 @@ fn option(out: &mut String, code: OptionCode, value: &[u8]) {
     let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
     let _ = match code {
         OptionCode::NSID => {
+            let bytes: String = value.iter().map(|byte| format!("{byte:02x} ")).collect();
             let text = String::from_utf8_lossy(value);
-            writeln!(out, "; NSID: {hex} (\"{}\")", text.escape_debug())
+            writeln!(out, "; NSID: {bytes}(\"{}\")", text.escape_debug())
         }
         OptionCode::EXTENDED_ERROR => {
             let (number, text) = value.split_first_chunk().unwrap_or((&[0, 0], &[]));
             let text = String::from_utf8_lossy(text);
             let number = u16::from_be_bytes(*number);
+            let meaning = meaning(number);
+            let meaning = meaning.map_or(String::new(), |meaning| format!(" ({meaning})"));
             if text.is_empty() {
-                writeln!(out, "; EDE: {number}")
+                writeln!(out, "; EDE: {number}{meaning}")
             } else {
-                writeln!(out, "; EDE: {number}: ({})", text.escape_debug())
+                writeln!(out, "; EDE: {number}{meaning}: ({})", text.escape_debug())
             }
         }
         code => match code.name() {
@@ -188,6 +191,39 @@ fn option(out: &mut String, code: OptionCode, value: &[u8]) {
         },
     };
 }
+
+/// What an extended error means ([RFC 8914 section 4](https://www.rfc-editor.org/rfc/rfc8914#section-4)), in the words that dig has for it.
+fn meaning(error: u16) -> Option<&'static str> {
+    EXTENDED_ERRORS.get(usize::from(error)).copied()
+}
+
+const EXTENDED_ERRORS: [&str; 25] = [
+    "Other",
+    "Unsupported DNSKEY Algorithm",
+    "Unsupported DS Digest Type",
+    "Stale Answer",
+    "Forged Answer",
+    "DNSSEC Indeterminate",
+    "DNSSEC Bogus",
+    "Signature Expired",
+    "Signature Not Yet Valid",
+    "DNSKEY Missing",
+    "RRSIGs Missing",
+    "No Zone Key Bit Set",
+    "NSEC Missing",
+    "Cached Error",
+    "Not Ready",
+    "Blocked",
+    "Censored",
+    "Filtered",
+    "Prohibited",
+    "Stale NXDOMAIN Answer",
+    "Not Authoritative",
+    "Not Supported",
+    "No Reachable Authority",
+    "Network Error",
+    "Invalid Data",
+];
 
 fn data(record: &Record) -> Shown<'_> {
     Shown {

@@ -1,6 +1,10 @@
 //! Messages: bytes to questions, and answers to bytes ([RFC 1035 section 4](https://www.rfc-editor.org/rfc/rfc1035#section-4)).
 //!
 //! A server reads a [`Request`] and writes with a [`Writer`], with nothing allocated; a client and a cache read a whole [`Message`].
+//!
+//! Why this is not crate `domain`: to read a question, find its name and write the answer takes 108 to 232 ns here, and 186 to 472 ns for domain 0.11.1 to read the question and write
+//! the records that it is given, with its fastest compressor (`compare/`, natively; the README has the table). A zone here keeps its sets as they are sent, and names as numbers, which
+//! a compressor of names in general cannot make use of.
 
 mod edns;
 mod message;

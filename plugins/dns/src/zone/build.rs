@@ -11,6 +11,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Builder {
     zone: Zone,
+    /// The nodes' names in wire form: where they are until all are finished.
+    names: Vec<u8>,
+    /// Where the names of the nodes that are finished are in the zone's data.
+    places: Vec<u32>,
     /// The first and last record of each node, as numbers in `records`.
     chains: Vec<(u32, u32)>,
     records: Vec<Pending>,
@@ -69,11 +73,12 @@ impl Builder {
                 apex_node: ROOT,
                 nodes: Vec::new(),
                 sets: Vec::new(),
-                names: Vec::new(),
                 data: Vec::new(),
                 index: Index::with_capacity(records.min(MOST_EXPECTED)),
                 records: 0,
             },
+            names: Vec::new(),
+            places: Vec::new(),
             chains: Vec::new(),
             records: Vec::new(),
             data: Vec::new(),
@@ -151,15 +156,16 @@ impl Builder {
             apex_node: 0,
             nodes: Vec::new(),
             sets: Vec::new(),
-            names: Vec::new(),
             data: Vec::new(),
             index: Index::default(),
             records: 0,
         };
         let mut zone = std::mem::replace(&mut self.zone, empty);
+        for (node, place) in zone.nodes.iter_mut().zip(&self.places) {
+            node.name = *place;
+        }
         zone.nodes.shrink_to_fit();
         zone.sets.shrink_to_fit();
-        zone.names.shrink_to_fit();
         zone.data.shrink_to_fit();
         Ok(zone)
     }
@@ -167,6 +173,8 @@ impl Builder {
     /// Makes the sets of a node, and what it needs to know of those above it, which are finished.
     fn finish_node(&mut self, number: u32, pending: &mut Vec<Pending>) -> Result<(), (u32, Fault)> {
         self.chain(number, pending);
+        let line = pending.first().map_or(0, |record| record.line);
+        self.place_name(number).ok_or((line, Fault::TooLarge))?;
         let first_set = self.zone.sets.len();
         let types = |rtype| pending.iter().filter(move |record| record.rtype == rtype);
         for rtype in [RecordType::CNAME, RecordType::DNAME] {
@@ -196,7 +204,6 @@ impl Builder {
             self.make_set(set).ok_or((line, Fault::TooLarge))?;
         }
         let set_count = self.zone.sets.len() - first_set;
-        let line = pending.first().map_or(0, |record| record.line);
         let is_apex = number == self.zone.apex_node;
         let Some(parent) = self.zone.node(number).map(|node| node.parent) else {
             return Ok(());
@@ -219,11 +226,13 @@ impl Builder {
         let is_wildcard = self
             .zone
             .node(number)
-            .is_some_and(|node| self.zone.wire(node).starts_with(b"\x01*"));
+            .is_some_and(|node| self.wire(node).starts_with(b"\x01*"));
+        let first = self.zone.sets.get(first_set).copied();
         let mut exists = false;
         if let Some(node) = self.zone.nodes.get_mut(number as usize) {
             node.sets = u32::try_from(first_set).map_err(|_| (line, Fault::TooLarge))?;
             node.set_count = u16::try_from(set_count).map_err(|_| (line, Fault::TooLarge))?;
+            node.first = first.unwrap_or(Set::EMPTY);
             node.flags |= renamed | flags_above;
             node.cut = if cut == NONE && has_ns && !is_apex {
                 number
@@ -239,6 +248,21 @@ impl Builder {
             above.wildcard = number;
         }
         Ok(())
+    }
+
+    /// Puts a node's name where the data of its sets follow.
+    fn place_name(&mut self, number: u32) -> Option<()> {
+        let place = u32::try_from(self.zone.data.len()).ok()?;
+        let name = self.zone.node(number)?.name;
+        let wire = wire_at(&self.names, name);
+        self.zone.data.extend_from_slice(wire);
+        self.places.push(place);
+        Some(())
+    }
+
+    /// A name in wire form.
+    fn wire(&self, node: &Node) -> &[u8] {
+        wire_at(&self.names, node.name)
     }
 
     /// The records of a node: by type, each once, SOA first.
@@ -402,8 +426,7 @@ impl Builder {
     fn find(&self, hash: u64, wire: &[u8], labels: usize) -> Option<u32> {
         self.zone.index.find(fold(hash), |number| {
             self.zone.node(number).is_some_and(|node| {
-                usize::from(node.labels) == labels
-                    && self.zone.wire(node).eq_ignore_ascii_case(wire)
+                usize::from(node.labels) == labels && self.wire(node).eq_ignore_ascii_case(wire)
             })
         })
     }
@@ -412,15 +435,16 @@ impl Builder {
         let number = u32::try_from(self.zone.nodes.len()).ok()?;
         let node = Node {
             parent,
-            name: u32::try_from(self.zone.names.len()).ok()?,
+            name: u32::try_from(self.names.len()).ok()?,
             sets: 0,
             set_count: 0,
             labels: u8::try_from(labels).ok()?,
             flags: 0,
             cut: NONE,
             wildcard: NONE,
+            first: Set::EMPTY,
         };
-        self.zone.names.extend_from_slice(wire);
+        self.names.extend_from_slice(wire);
         self.zone.nodes.push(node);
         self.zone.index.insert(fold(hash), number);
         self.chains.push((NONE, NONE));
@@ -445,7 +469,7 @@ impl Builder {
 
     fn shown(&self, number: u32) -> String {
         let node = self.zone.node(number);
-        let name = node.and_then(|node| Name::from_wire(self.zone.wire(node)));
+        let name = node.and_then(|node| Name::from_wire(self.wire(node)));
         name.map(|name| name.to_string()).unwrap_or_default()
     }
 }

@@ -27,8 +27,7 @@ pub struct Zone {
     apex_node: u32,
     nodes: Vec<Node>,
     sets: Vec<Set>,
-    /// The nodes' names in wire form, in the case that they were first seen in.
-    names: Vec<u8>,
+    /// For each node its name in wire form, in the case that it was first seen in, and the data of its sets right behind it: what one answer needs is in one place.
     data: Vec<u8>,
     index: Index,
     records: u32,
@@ -39,7 +38,7 @@ pub struct Zone {
 struct Node {
     /// The node above; the root's is itself. Always a lower number.
     parent: u32,
-    /// Where its name is.
+    /// Where its name is in the data.
     name: u32,
     /// The first of its sets.
     sets: u32,
@@ -51,6 +50,8 @@ struct Node {
     cut: u32,
     /// The child `*`; [`NONE`] without one.
     wildcard: u32,
+    /// The first of its sets once more, as most have no other: a look at the list of sets less. Of no records without one.
+    first: Set,
 }
 
 /// The zone has this name: an owner, or above one. A node without it is in the data of records only.
@@ -68,6 +69,17 @@ struct Set {
     ttl: u32,
     data: u32,
     length: u32,
+}
+
+impl Set {
+    /// No records.
+    const EMPTY: Self = Self {
+        rtype: RecordType(0),
+        count: 0,
+        ttl: 0,
+        data: 0,
+        length: 0,
+    };
 }
 
 /// Where the owner of a set's records is in the message.
@@ -141,7 +153,6 @@ impl Zone {
         size_of_val(self.nodes.as_slice())
             + size_of_val(self.sets.as_slice())
             + size_of_val(self.index.slots.as_slice())
-            + self.names.len()
             + self.data.len()
     }
 
@@ -163,7 +174,10 @@ impl Zone {
             .unwrap_or_default()
     }
 
-    fn set(&self, node: &Node, rtype: RecordType) -> Option<&Set> {
+    fn set<'a>(&'a self, node: &'a Node, rtype: RecordType) -> Option<&'a Set> {
+        if node.set_count < 2 {
+            return Some(&node.first).filter(|set| set.count > 0 && set.rtype == rtype);
+        }
         self.sets_of(node).iter().find(|set| set.rtype == rtype)
     }
 
@@ -180,7 +194,7 @@ impl Zone {
 
     /// A name in wire form.
     fn wire(&self, node: &Node) -> &[u8] {
-        wire_at(&self.names, node.name)
+        wire_at(&self.data, node.name)
     }
 
     /// The name with this number, however deep: the node that exists and has it, or none.

@@ -32,7 +32,6 @@ impl Zone {
             sets.extend(set.count.to_le_bytes());
         }
         put(out, &sets);
-        put(out, &self.names);
         put(out, &self.data);
     }
 
@@ -53,6 +52,7 @@ impl Zone {
                 set_count: half(&mut bytes)?,
                 labels: byte(&mut bytes)?,
                 flags: byte(&mut bytes)?,
+                first: Set::EMPTY,
             };
             // Whoever goes up comes to the root.
             if node.parent as usize >= nodes.len().max(1) {
@@ -71,12 +71,15 @@ impl Zone {
                 count: half(&mut bytes)?,
             });
         }
-        let names = take(rest)?.to_vec();
+        for node in &mut nodes {
+            let first = sets.get(node.sets as usize).copied();
+            node.first = first.filter(|_| node.set_count > 0).unwrap_or(Set::EMPTY);
+        }
         let data = take(rest)?.to_vec();
         let mut index = Index::with_capacity(nodes.len());
         let mut hashes: Vec<u64> = Vec::with_capacity(nodes.len());
         for (node, place) in nodes.iter().zip(0..) {
-            let wire = wire_at(&names, node.name);
+            let wire = wire_at(&data, node.name);
             let length = 1 + usize::from(*wire.first()?);
             let label = wire.get(..length)?.to_ascii_lowercase();
             let hash = match hashes.get(node.parent as usize) {
@@ -91,7 +94,6 @@ impl Zone {
             apex_node,
             nodes,
             sets,
-            names,
             data,
             index,
             records,
