@@ -24,7 +24,7 @@ impl Connection {
 
     /// Queues bytes for the peer and returns how many are now unsent, these included.
     ///
-    /// Never blocks. While [`HIGH_WATER`] or more are unsent the host does not read from this peer, so a plugin that only answers needs no flow
+    /// Never blocks. While [`HIGH_WATER`] or more are unsent the host does not read from this peer, unless the plugin connected to it, so a plugin that only answers needs no flow
     /// control of its own. One that writes unasked stops at [`HIGH_WATER`] and goes on in [`Protocol::writable`](crate::Protocol::writable).
     pub fn write(&self, data: &[u8]) -> usize {
         self.0.write(data) as usize

@@ -1,8 +1,14 @@
 //! Reading, writing, their flow control, and idle timeouts.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
-use nethost_tests::scripted::{Scripted, pattern};
+use nethost_tests::{
+    client::Client,
+    scripted::{Scripted, pattern},
+};
 
 // Reading, and its flow control.
 
@@ -95,6 +101,24 @@ fn a_peer_that_does_not_read_is_not_read_from() {
     assert!(answer.iter().all(|byte| *byte == b'.'));
     client.close_write();
     client.end();
+}
+
+#[test]
+fn a_peer_that_was_connected_to_is_read_from_even_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut plugin =
+        Scripted::start_with(|run| run.arguments(["--allow-connect", &address.to_string()]));
+    plugin.started(&format!("connect tcp://{address} mode sink"));
+    let (peer, _) = listener.accept().unwrap();
+    let id = plugin.made();
+    let mut peer = Client::accepted(peer).with_small_buffer();
+    // More than the kernel takes, and the peer takes none of it before it has said its own.
+    while plugin.number(&format!("@{id} fill 60000")) < 500_000 {}
+    peer.send(vec![b'.'; 8 << 20]);
+    peer.close_write();
+    plugin.event(&format!("read-closed {id}"));
+    assert_eq!(plugin.ask(&format!("@{id} count")), (8 << 20).to_string());
 }
 
 // Writing, and its flow control.

@@ -164,7 +164,8 @@ impl Connection {
     fn is_reading(&self) -> bool {
         self.phase.get() == Phase::Open
             && self.reading.get() == Reading::Flowing
-            && !self.congested.get()
+            // Whom the plugin connected to may have to be read before it takes more: if neither end reads, both wait for ever.
+            && !(self.congested.get() && self.accepted.get())
             && self.held.get() == 0
             && !self.is_securing()
     }
