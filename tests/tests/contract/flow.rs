@@ -109,7 +109,7 @@ fn a_peer_that_was_connected_to_is_read_from_even_so() {
     let address = listener.local_addr().unwrap();
     let mut plugin =
         Scripted::start_with(|run| run.arguments(["--allow-connect", &address.to_string()]));
-    plugin.started(&format!("connect tcp://{address} mode sink"));
+    plugin.started(&format!("next mode sink; connect tcp://{address}"));
     let (peer, _) = listener.accept().unwrap();
     let id = plugin.made();
     let mut peer = Client::accepted(peer).with_small_buffer();

@@ -5,6 +5,7 @@ use std::{
     net::{TcpListener, UdpSocket},
     path::PathBuf,
     thread,
+    time::Duration,
 };
 
 use nethost::{files::FileGrant, limits::Limits, manifest::Isolation};
@@ -128,6 +129,8 @@ fn with_files(name: &str, content: &[u8]) -> (Running, PathBuf) {
     fs::write(folder.join("in"), content).unwrap();
     let mut program = program(Limits {
         unsent: 64 << 20,
+        // Megabytes are made in one callback.
+        callback_time: Duration::from_secs(5),
         ..Limits::default()
     });
     for (name, mode) in [("in", "ro"), ("out", "rw")] {
