@@ -26,7 +26,7 @@ pub(super) fn print(columns: &[(&str, Align)], rows: &[Vec<String>]) -> anyhow::
     Ok(())
 }
 
-/// As [`print`], within so many columns.
+/// As [`print()`], within so many columns.
 pub(super) fn written(
     columns: &[(&str, Align)],
     rows: &[Vec<String>],
