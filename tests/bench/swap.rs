@@ -137,5 +137,5 @@ fn undisturbed(chat: Chat) -> anyhow::Result<()> {
     ended.map_err(|error| anyhow::anyhow!("the chat was disturbed: {error}"))
 }
 
-/// Open files that are no connections: 100.
-const OTHER_FILES: usize = 100;
+/// Open files that are no connections: 400, with those that are left when the host pauses accepting.
+const OTHER_FILES: usize = 400;
